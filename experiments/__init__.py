@@ -1,0 +1,1 @@
+"""Command-line binaries that chain the library into runs."""

@@ -1,0 +1,1 @@
+"""Flow-based sampling for lattice QCD in JAX and Haiku."""

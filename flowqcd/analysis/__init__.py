@@ -1,0 +1,1 @@
+"""Weights, statistics and figures."""

@@ -1,0 +1,208 @@
+"""Importance weights: effective sample size, log Z, reweighted means, and whether to trust them.
+
+log_w is log p(x) - log q(x) for samples x of q, p up to a constant; -inf is a sample of weight 0.
+Everything is computed in log space: only differences of log weights are exponentiated.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flowqcd.analysis import statistics
+
+_MIN_EFFECTIVE = 10  # below, a bootstrap error is itself known to worse than about 25%
+
+
+class WeightDiagnosis(NamedTuple):
+  """What `diagnose` found; the weights can be trusted only if `messages` is empty."""
+
+  num_samples: int
+  ess: float
+  max_share: float
+  num_nan: int
+  num_zero: int
+  messages: tuple[str, ...]
+
+
+def ess(log_w: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
+  """Effective sample size per configuration, (sum w)^2 / (N sum w^2), between 1/N and 1.
+
+  log_w: [..., N], the last axis runs over samples; returns [...]. JAX arrays stay in JAX and may be
+  traced, NumPy arrays keep their precision. NaN if a log weight is NaN or +inf, or if all weights
+  are zero. arXiv:2208.03832, section 3.2.
+  """
+  xp = _namespace(log_w)
+  w = xp.exp(log_w - _top(log_w))
+  return xp.sum(w, axis=-1) ** 2 / (log_w.shape[-1] * xp.sum(w * w, axis=-1))
+
+
+def log_mean_weight(log_w: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
+  """Log of the mean weight, log (1/N) sum w, an estimate of log Z for normalised q.
+
+  log_w: [..., N], the last axis runs over samples; returns [...]. JAX or NumPy, like `ess`. NaN if
+  a log weight is NaN or +inf, -inf if all weights are zero.
+  """
+  xp = _namespace(log_w)
+  top = _top(log_w)
+  log_mean = top[..., 0] + xp.log(xp.mean(xp.exp(log_w - top), axis=-1))
+  return xp.where(xp.all(log_w == -xp.inf, axis=-1), -xp.inf, log_mean)
+
+
+def log_z(log_w: np.ndarray) -> statistics.Estimate:
+  """Log of the partition function, log mean w, with error sqrt((1/ESS - 1) / N).
+
+  log_w: [N]. Absolute only if q is normalised and p keeps its constants. The error is the delta
+  method's, var(log mean w) = var(w) / (N mean(w)^2). The value is biased by -error^2 / 2.
+  """
+  log_w = _checked(log_w)
+  # ESS of equal weights may exceed 1 by rounding.
+  variance = max(1 / ess(log_w) - 1, 0.0) / len(log_w)
+  return statistics.Estimate(log_mean_weight(log_w), np.sqrt(variance))
+
+
+def log_z_jackknife(log_w: np.ndarray) -> statistics.Estimate:
+  """`log_z` with the jackknife error; inf when a single sample carries all the weight.
+
+  log_w: [N]. Agrees with `log_z` once N ESS is large; a disagreement says it is not.
+  """
+  log_w = _checked(log_w)
+  rest = _leave_one_out(np.exp(log_w - log_w.max()))
+  if not rest.all():
+    return statistics.Estimate(log_mean_weight(log_w), np.asarray(np.inf))
+  return statistics.Estimate(log_mean_weight(log_w), statistics.jackknife_error(np.log(rest)))
+
+
+def ess_error(log_w: np.ndarray) -> float:
+  """Jackknife error of `ess`, a lower bound when rare large weights have not been seen yet.
+
+  log_w: [N].
+  """
+  log_w = _checked(log_w)
+  w = np.exp(log_w - log_w.max())
+  square = _leave_one_out(w * w)
+  if not square.all():
+    return float("inf")
+  replicas = _leave_one_out(w) ** 2 / ((len(w) - 1) * square)
+  return float(statistics.jackknife_error(replicas))
+
+
+def reweighted_mean(
+  log_w: np.ndarray, observable: np.ndarray, num_bootstrap: int = 1000, seed: int = 0
+) -> statistics.Estimate:
+  """Mean in the target, sum w O / sum w, with bootstrap error over configurations.
+
+  log_w: [N], observable: [N, ...] real or complex; value and error have shape [...]. Each resample
+  normalises its own weights. For complex O the real and imaginary parts of the error are the errors
+  of the real and imaginary parts.
+  """
+  w, features = _weighted(log_w, observable)
+  sums = statistics.bootstrap_sums(np.column_stack([w, features]), num_bootstrap, seed)
+  if not sums[:, 0].all():
+    raise ValueError(
+      "some bootstrap resamples have zero total weight: too few samples carry weight"
+    )
+  replicas = sums[:, 1:] / sums[:, :1]
+  error = _by_parts(lambda x: np.std(x, axis=0, ddof=1), replicas)
+  shape = np.shape(observable)[1:]
+  return statistics.Estimate((features.sum(0) / w.sum()).reshape(shape), error.reshape(shape))
+
+
+def reweighted_mean_jackknife(log_w: np.ndarray, observable: np.ndarray) -> statistics.Estimate:
+  """`reweighted_mean` with the jackknife error over configurations; deterministic.
+
+  log_w: [N], observable: [N, ...] real or complex.
+  """
+  w, features = _weighted(log_w, observable)
+  rest = _leave_one_out(w)
+  if not rest.all():
+    raise ValueError("a single sample carries all the weight: no jackknife error")
+  error = _by_parts(statistics.jackknife_error, _leave_one_out(features) / rest[:, None])
+  shape = np.shape(observable)[1:]
+  return statistics.Estimate((features.sum(0) / w.sum()).reshape(shape), error.reshape(shape))
+
+
+def shares(log_w: np.ndarray) -> np.ndarray:
+  """Normalised weights w / sum w, shape [N]; raises ValueError like `reweighted_mean`."""
+  log_w = _checked(log_w)
+  w = np.exp(log_w - log_w.max())
+  return w / w.sum()
+
+
+def diagnose(log_w: np.ndarray) -> WeightDiagnosis:
+  """Whether estimates from these weights can be trusted; never raises for bad weights.
+
+  log_w: [N]. Messages, each sufficient to distrust:
+  - log weights that are NaN or +inf (then ess and max_share are NaN), or all weights zero;
+  - 'dominated by one sample': the largest weight gives more than half of sum w^2. The share s of
+    the largest weight gives s^2 N ESS of it, and past one half the ESS and every error derived from
+    the weights are that one sample's, whatever N;
+  - fewer than 10 effective samples, N ESS < 10: errors from so few are themselves unknown.
+  A flow that misses a region altogether shows none of these; compare with a Markov chain.
+  """
+  log_w = np.asarray(log_w, float)
+  if log_w.ndim != 1 or log_w.size < 1:
+    raise ValueError(f"log_w must be [N] with N at least 1, got shape {log_w.shape}")
+  num, num_nan = len(log_w), int(np.isnan(log_w).sum())
+  size = float(ess(log_w))
+  # exp(top - log sum w); NaN wherever the ESS is.
+  max_share = float(np.exp(_top(log_w)[0] - log_mean_weight(log_w) - np.log(num)))
+  messages = []
+  if num_nan:
+    messages.append(f"{num_nan} of {num} log weights are NaN")
+  if np.isposinf(log_w).any():
+    messages.append(f"{int(np.isposinf(log_w).sum())} of {num} log weights are +inf")
+  if np.isneginf(log_w).all():
+    messages.append("all weights are zero")
+  if max_share**2 * num * size > 0.5:
+    messages.append(f"dominated by one sample: {max_share:.1%} of the weight is in one of {num}")
+  if num * size < _MIN_EFFECTIVE:
+    messages.append(f"only {num * size:.1f} effective samples out of {num}")
+  num_zero = int(np.isneginf(log_w).sum())
+  return WeightDiagnosis(num, size, max_share, num_nan, num_zero, tuple(messages))
+
+
+def _namespace(x: jax.Array | np.ndarray):
+  return jnp if isinstance(x, jax.Array) else np
+
+
+def _top(log_w: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
+  """Largest log weight, [..., 1]; NaN where it is not finite, so that the result is NaN too."""
+  xp = _namespace(log_w)
+  top = xp.max(log_w, axis=-1, keepdims=True)
+  return xp.where(xp.isfinite(top), top, xp.nan)
+
+
+def _checked(log_w: np.ndarray) -> np.ndarray:
+  log_w = np.asarray(log_w, float)
+  if log_w.ndim != 1 or log_w.size < 2:
+    raise ValueError(f"log_w must be [N] with N at least 2, got shape {log_w.shape}")
+  if np.isnan(log_w).any() or not np.isfinite(log_w.max()):
+    raise ValueError("log weights must not be NaN or +inf, nor all -inf; see weights.diagnose")
+  return log_w
+
+
+def _weighted(log_w: np.ndarray, observable: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """Normalised weights [N] and weighted observable [N, M]."""
+  w = shares(log_w)
+  observable = np.asarray(observable)
+  if len(observable) != len(w):
+    raise ValueError(f"{len(observable)} measurements do not match {len(w)} weights")
+  return w, w[:, None] * observable.reshape(len(w), -1)
+
+
+def _leave_one_out(x: np.ndarray) -> np.ndarray:
+  """Sums over all but entry i, [N, ...]; from both ends, since total - x[i] cancels."""
+  zero = np.zeros_like(x[:1])
+  before = np.concatenate([zero, np.cumsum(x[:-1], axis=0)])
+  after = np.concatenate([np.cumsum(x[:0:-1], axis=0)[::-1], zero])
+  return before + after
+
+
+def _by_parts(error, replicas: np.ndarray) -> np.ndarray:
+  if np.iscomplexobj(replicas):
+    return error(replicas.real) + 1j * error(replicas.imag)
+  return error(replicas)

@@ -1,0 +1,1 @@
+"""Invertible gauge-equivariant maps with log-determinants."""

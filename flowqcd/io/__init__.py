@@ -1,0 +1,1 @@
+"""Files: gauge fields, ensembles, checkpoints and metrics."""

@@ -1,0 +1,1 @@
+"""The lattice: groups, sites, loops, spin and integrators."""

@@ -1,0 +1,180 @@
+"""U(1) as 1x1 matrices, SU(2) and SU(3) by one code.
+
+All functions take matrices `[..., Nc, Nc, V]`: colours on the axes -3 and -2, any number of sites on the last.
+Generators T^a are antihermitian with tr T^a T^b = -delta^{ab}/2; a group with Nc > 1 is special, U(1) is not.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flowqcd.types import Array, Key, ScalarFunction
+
+
+def casimir(nc: int) -> float:
+  """C_F in -T^a T^a = C_F 1: (Nc^2 - 1)/(2 Nc), and 1/2 for U(1)."""
+  return 0.5 if nc == 1 else (nc * nc - 1) / (2 * nc)
+
+
+@jax.custom_vjp
+def _product(a: Array, b: Array) -> Array:
+  nc = a.shape[-2]
+  return sum(a[..., :, k, None, :] * b[..., None, k, :, :] for k in range(nc))
+
+
+def _product_fwd(a: Array, b: Array) -> tuple[Array, tuple[Array, Array]]:
+  return _product(a, b), (a, b)
+
+
+def _product_bwd(residuals: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
+  # c = a b is holomorphic, so JAX's cotangents are plain transposes: two more products of the same fast form. Letting
+  # JAX transpose the broadcast instead gives reductions that run five times slower.
+  a, b = residuals
+  return _product(g, jnp.swapaxes(b, -3, -2)), _product(jnp.swapaxes(a, -3, -2), g)
+
+
+_product.defvjp(_product_fwd, _product_bwd)
+
+
+def mul(a: Array, b: Array) -> Array:
+  """Matrix product c_ij = sum_k a_ik b_kj at every site; leading axes broadcast. [..., Nc, Nc, V]."""
+  if a.shape != b.shape:
+    shape = jnp.broadcast_shapes(a.shape, b.shape)
+    a, b = jnp.broadcast_to(a, shape), jnp.broadcast_to(b, shape)
+  return _product(a, b)
+
+
+def adjoint(a: Array) -> Array:
+  """Hermitian conjugate a^dag. [..., Nc, Nc, V]."""
+  return jnp.conj(jnp.swapaxes(a, -3, -2))
+
+
+def trace(a: Array) -> Array:
+  """tr a. [..., Nc, Nc, V] -> [..., V]."""
+  return sum(a[..., i, i, :] for i in range(a.shape[-2]))
+
+
+def identity(nc: int, dtype: jnp.dtype) -> Array:
+  """The unit matrix, [Nc, Nc, 1], to broadcast against sites."""
+  return jnp.eye(nc, dtype=dtype)[..., None]
+
+
+def project(a: Array) -> Array:
+  """TA(a) = (a - a^dag)/2 minus its trace part: the projection on the Lie algebra (no trace taken off for U(1))."""
+  nc = a.shape[-2]
+  x = 0.5 * (a - adjoint(a))
+  if nc == 1:
+    return x
+  # Times the identity, not .at[].add on the diagonal: scatters are ten times slower.
+  return x - (trace(x) / nc)[..., None, None, :] * identity(nc, a.dtype)
+
+
+@cache
+def basis(nc: int) -> np.ndarray:
+  """Generators T^a, antihermitian, tr T^a T^b = -delta/2. Complex [dim, Nc, Nc]; i lambda_a/2 for SU(2), SU(3)."""
+  if nc == 1:
+    return np.array([[[1j / np.sqrt(2)]]])
+  lambdas = []
+  # Gell-Mann's order: for each new colour k the pairs (j, k), then the diagonal one.
+  for k in range(1, nc):
+    for j in range(k):
+      symmetric, antisymmetric = np.zeros((2, nc, nc), complex)
+      symmetric[j, k] = symmetric[k, j] = 1
+      antisymmetric[j, k], antisymmetric[k, j] = -1j, 1j
+      lambdas += [symmetric, antisymmetric]
+    diagonal = np.diag([1.0] * k + [-float(k)] + [0.0] * (nc - k - 1)).astype(complex)
+    lambdas.append(diagonal * np.sqrt(2 / (k * (k + 1))))
+  return 0.5j * np.array(lambdas)
+
+
+def to_coordinates(x: Array) -> Array:
+  """p^a = -2 tr T^a x for x = p^a T^a. [..., Nc, Nc, V] -> real [..., dim, V]."""
+  t = jnp.asarray(basis(x.shape[-2]), x.dtype)
+  return -2 * jnp.einsum("aij,...jiv->...av", t, x).real
+
+
+def from_coordinates(p: Array, nc: int) -> Array:
+  """x = p^a T^a. Real [..., dim, V] -> [..., Nc, Nc, V]."""
+  dtype = jnp.result_type(p.dtype, jnp.complex64)
+  return jnp.einsum("aij,...av->...ijv", jnp.asarray(basis(nc), dtype), p.astype(dtype))
+
+
+def norm2(x: Array) -> Array:
+  """sum_a p^a p^a = -2 tr x^2 = 2 sum_ij |x_ij|^2 for x = p^a T^a. [..., Nc, Nc, V] -> [..., V]."""
+  return 2 * jnp.sum(x.real**2 + x.imag**2, axis=(-3, -2))
+
+
+def gaussian(key: Key, shape: tuple[int, ...], dtype: jnp.dtype) -> Array:
+  """Algebra elements p^a T^a with p^a standard normal, so the density is e^{tr x^2}. shape: [..., Nc, Nc, V]."""
+  nc = shape[-2]
+  real = jnp.finfo(dtype).dtype
+  p = jax.random.normal(key, (*shape[:-3], len(basis(nc)), shape[-1]), real)
+  return from_coordinates(p, nc)
+
+
+def haar(key: Key, shape: tuple[int, ...], dtype: jnp.dtype = jnp.complex64) -> Array:
+  """Group elements from the Haar measure. shape: [..., Nc, Nc, V].
+
+  Gram-Schmidt of complex normal rows is Haar on U(Nc); the last row is then fixed by det = 1 (Nc > 1).
+  """
+  return reunitarise(jax.random.normal(key, shape, dtype))
+
+
+def reunitarise(a: Array) -> Array:
+  """The nearest row-by-row Gram-Schmidt frame: unitary, and of determinant one for Nc > 1. [..., Nc, Nc, V]."""
+  nc = a.shape[-2]
+  rows: list[Array] = []
+  for i in range(nc):
+    row = a[..., i, :, :]
+    for _ in range(2):  # Twice is enough (Kahan): once loses digits when rows are nearly parallel.
+      for done in rows:
+        row = row - jnp.sum(done.conj() * row, axis=-2, keepdims=True) * done
+    row = row / jnp.sqrt(jnp.sum(row.real**2 + row.imag**2, axis=-2, keepdims=True))
+    rows.append(row)
+  frame = jnp.stack(rows, axis=-3)
+  if nc == 1:
+    return frame
+  rows[-1] = rows[-1] * det(frame).conj()[..., None, :]
+  return jnp.stack(rows, axis=-3)
+
+
+def det(a: Array) -> Array:
+  """Determinant, expanded along the rows. [..., Nc, Nc, V] -> [..., V]."""
+
+  def minor(row: int, columns: tuple[int, ...]) -> Array | int:
+    if not columns:
+      return 1
+    return sum(
+      (-1) ** k * a[..., row, c, :] * minor(row + 1, columns[:k] + columns[k + 1 :])
+      for k, c in enumerate(columns)
+    )
+
+  return minor(0, tuple(range(a.shape[-2])))
+
+
+def violation(a: Array) -> Array:
+  """max |a a^dag - 1| and |det a - 1| (the latter for Nc > 1) over all matrices: distance from the group."""
+  nc = a.shape[-2]
+  worst = jnp.max(jnp.abs(mul(a, adjoint(a)) - identity(nc, a.dtype)))
+  return worst if nc == 1 else jnp.maximum(worst, jnp.max(jnp.abs(det(a) - 1)))
+
+
+def lie_derivative(f: ScalarFunction):
+  """T^a d^a f, the gradient of a real function of links, where (d^a f)(U) = d/de f(e^{e T^a} U) at e = 0.
+
+  Equals -(1/2) TA(U G^dag) with G = df/dRe U + i df/dIm U. Returns a function of u [Nd, Nc, Nc, *L] whose value is
+  antihermitian, of the same shape.
+  """
+
+  def gradient(u: Array) -> Array:
+    nd, nc = u.shape[:2]
+    # jax.grad of a real function returns df/dRe - i df/dIm, the conjugate of G, so G^dag is its plain transpose.
+    g = jax.grad(f)(u).reshape(nd, nc, nc, -1)
+    flat = u.reshape(nd, nc, nc, -1)
+    return (-0.5 * project(mul(flat, jnp.swapaxes(g, -3, -2)))).reshape(u.shape)
+
+  return gradient

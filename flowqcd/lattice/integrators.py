@@ -1,0 +1,132 @@
+"""Integrators as coefficient tables: symplectic ones for molecular dynamics, Runge-Kutta on groups for flows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jax import lax
+
+from flowqcd.lattice import exponential, group
+from flowqcd.types import Array
+
+
+class Symplectic(NamedTuple):
+  """A splitting of one step of size one: momentum kicks and link drifts in turn, kick first and last.
+
+  kicks has one entry more than drifts; both sum to one. Neighbouring kicks of consecutive steps are merged.
+  """
+
+  kicks: tuple[float, ...]
+  drifts: tuple[float, ...]
+
+
+LEAPFROG = Symplectic((0.5, 0.5), (1.0,))
+"""Second order, error term largest; the paper's choice."""
+
+_LAMBDA = 0.1931833275037836
+OMELYAN2 = Symplectic((_LAMBDA, 1 - 2 * _LAMBDA, _LAMBDA), (0.5, 0.5))
+"""Second order, minimal norm: Omelyan, Mryglod, Folk, Comput. Phys. Commun. 151 (2003) 272, eq. 31."""
+
+_KICKS = (0.08398315262876693, 0.6822365335719091)
+_DRIFTS = (0.2539785108410595, -0.03230286765269967)
+OMELYAN4 = Symplectic(
+  (*_KICKS, 0.5 - sum(_KICKS), 0.5 - sum(_KICKS), *_KICKS[::-1]),
+  (*_DRIFTS, 1 - 2 * sum(_DRIFTS), *_DRIFTS[::-1]),
+)
+"""Fourth order with five forces, minimal norm: the same paper, eq. 63 and table 2."""
+
+
+class RungeKutta(NamedTuple):
+  """Low-storage Runge-Kutta on a group: Z = sum_j weights[i][j] f_j, U <- exp(h Z) U at stage i.
+
+  times[i] is when stage i evaluates f. quadrature integrates a scalar along the way with the same f evaluations.
+  """
+
+  weights: tuple[tuple[float, ...], ...]
+  times: tuple[float, ...]
+  quadrature: tuple[float, ...]
+
+
+LUESCHER3 = RungeKutta(
+  weights=((1 / 4,), (-17 / 36, 8 / 9), (17 / 36, -8 / 9, 3 / 4)),
+  times=(0.0, 1 / 4, 2 / 3),
+  quadrature=(1 / 4, 0.0, 3 / 4),
+)
+"""Third order: Luescher, arXiv:1006.4518, appendix C."""
+
+
+def trajectory(
+  table: Symplectic,
+  force: Callable[[Array], Array],
+  u: Array,
+  momentum: Array,
+  tau: float,
+  steps: int,
+) -> tuple[Array, Array]:
+  """Integrate dU/dtau = pi U, d pi/dtau = -T^a d^a S over a time tau.
+
+  force: T^a d^a S of flat links. u, momentum: [Nd, Nc, Nc, V]. Returns the new (u, momentum).
+  """
+  step = tau / steps
+  first, last = table.kicks[0], table.kicks[-1]
+
+  def kick(u: Array, p: Array, weight: float) -> Array:
+    return p - weight * step * force(u)
+
+  def substeps(u: Array, p: Array) -> tuple[Array, Array]:
+    """One step less its last kick."""
+    for i, drift in enumerate(table.drifts):
+      p = kick(u, p, table.kicks[i]) if i else p
+      u = group.mul(exponential.exp(drift * step * p), u)
+    return u, p
+
+  def body(_: int, state: tuple[Array, Array]) -> tuple[Array, Array]:
+    u, p = substeps(*state)
+    return u, kick(u, p, first + last)
+
+  u, momentum = u, kick(u, momentum, first)
+  u, momentum = lax.fori_loop(0, steps - 1, body, (u, momentum))
+  u, momentum = substeps(u, momentum)
+  return u, kick(u, momentum, last)
+
+
+class Transport(NamedTuple):
+  """End of a Runge-Kutta integration: the links and the integral of the scalar rate."""
+
+  u: Array
+  integral: Array
+
+
+def transport(
+  table: RungeKutta,
+  rate: Callable[[Array, Array], tuple[Array, Array]],
+  u: Array,
+  start: float,
+  stop: float,
+  steps: int,
+) -> Transport:
+  """Integrate dU/dt = Z(t, U) U and dI/dt = r(t, U) from start to stop in equal steps.
+
+  rate: (t, flat u) -> (Z, r). u: [Nd, Nc, Nc, V]. The step loop is a scan, so compile time does not grow with steps
+  and reverse-mode derivatives exist.
+  """
+  h = (stop - start) / steps
+  real = u.real.dtype
+
+  def step(carry: tuple[Array, Array], i: Array) -> tuple[tuple[Array, Array], None]:
+    u, integral = carry
+    velocities: list[Array] = []
+    for weights, time, quadrature in zip(table.weights, table.times, table.quadrature):
+      z, r = rate(start + (i + time) * h, u)
+      velocities.append(z)
+      total: Any = sum(w * v for w, v in zip(weights, velocities))
+      u = group.mul(exponential.exp(h * total), u)
+      if quadrature:
+        integral = integral + h * quadrature * r
+    return (u, integral), None
+
+  carry = (u, jnp.zeros(u.shape[:0], real))
+  (u, integral), _ = lax.scan(step, carry, jnp.arange(steps, dtype=real))
+  return Transport(u, integral)

@@ -1,0 +1,163 @@
+"""Wilson loops: plaquette, staple, rectangle, clover leaf, Polyakov line.
+
+The plaquette is P_{mu nu}(x) = U_mu(x) U_nu(x+mu) U_mu(x+nu)^dag U_nu(x)^dag. `plaquettes` and `link_plaquettes` serve
+the hot kernels and work on flat sites; the others are for reading and for observables.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+
+from flowqcd.lattice import group, sites
+from flowqcd.types import Array
+
+
+def planes(nd: int) -> list[tuple[int, int]]:
+  """All planes (mu, nu) with mu < nu."""
+  return [(mu, nu) for mu in range(nd) for nu in range(mu + 1, nd)]
+
+
+def plaquette(u: Array, mu: int, nu: int) -> Array:
+  """P_{mu nu}(x). u: [Nd, Nc, Nc, *L] -> [Nc, Nc, *L]."""
+  lattice, v = sites.extents(u), sites.flatten(u)
+  top = group.mul(v[mu], sites.shift(v[nu], lattice, mu))
+  bottom = group.mul(v[nu], sites.shift(v[mu], lattice, nu))
+  return sites.unflatten(group.mul(top, group.adjoint(bottom)), lattice)
+
+
+def staple(u: Array, mu: int) -> Array:
+  """Sum A of the 2(Nd-1) staples, such that U_mu(x) A(x) sums the plaquettes through the link. -> [Nc, Nc, *L]."""
+  lattice, v = sites.extents(u), sites.flatten(u)
+  loop = link_plaquettes(v, lattice)[mu]
+  return sites.unflatten(group.mul(group.adjoint(v[mu]), loop), lattice)
+
+
+def rectangle(u: Array, mu: int, nu: int) -> Array:
+  """The 2x1 loop, two steps along mu and one along nu, starting at x. -> [Nc, Nc, *L]."""
+  lattice, v = sites.extents(u), sites.flatten(u)
+  double = group.mul(v[mu], sites.shift(v[mu], lattice, mu))
+  top = group.mul(double, sites.shift(v[nu], lattice, mu, 2))
+  bottom = group.mul(v[nu], sites.shift(double, lattice, nu))
+  return sites.unflatten(group.mul(top, group.adjoint(bottom)), lattice)
+
+
+def clover_leaf(u: Array, mu: int, nu: int) -> Array:
+  """Sum of the four plaquettes of the (mu, nu) plane that start and end at x, counterclockwise. -> [Nc, Nc, *L].
+
+  Luescher et al., hep-lat/9605038, eq. 2.9.
+  """
+  lattice, v = sites.extents(u), sites.flatten(u)
+  mul, adj = group.mul, group.adjoint
+  a, d = v[mu], v[nu]
+  b, c = sites.shift(d, lattice, mu), sites.shift(a, lattice, nu)
+  top, bottom = mul(a, b), mul(d, c)
+  # The same plaquette seen from its four corners; each is then carried to the site that it starts from.
+  from_x = mul(top, adj(bottom))
+  from_mu = mul(mul(b, adj(bottom)), a)
+  from_both = mul(adj(bottom), top)
+  from_nu = mul(mul(adj(d), top), adj(c))
+  back_mu = sites.shift(from_mu, lattice, mu, -1)
+  back_nu = sites.shift(from_nu, lattice, nu, -1)
+  back_both = sites.shift(sites.shift(from_both, lattice, mu, -1), lattice, nu, -1)
+  return sites.unflatten(from_x + back_mu + back_nu + back_both, lattice)
+
+
+def polyakov_line(u: Array, direction: int = 0) -> Array:
+  """Ordered product of the links along a direction, from coordinate 0: [Nc, Nc, *L without that axis]."""
+  sites.extents(u)
+  link = jnp.moveaxis(u[direction], direction + 2, 0)
+  rest = link.shape[3:]
+  link = link.reshape(link.shape[:3] + (-1,))
+  line = link[0]
+  for step in range(1, link.shape[0]):
+    line = group.mul(line, link[step])
+  return line.reshape(line.shape[:2] + rest)
+
+
+class PlaneCorners(NamedTuple):
+  """The plaquettes of all planes, and the same loops read from the corners x+mu and x+nu; each [planes, Nc, Nc, V].
+
+  With a = U_mu(x), b = U_nu(x+mu), c = U_mu(x+nu), d = U_nu(x):
+  origin = a b c^dag d^dag (at x), at_mu = b c^dag d^dag a (at x+mu), at_nu = c b^dag a^dag d (at x+nu).
+  """
+
+  origin: Array
+  at_mu: Array
+  at_nu: Array
+
+
+def neighbours(v: Array, lattice: sites.Extents) -> list[Array]:
+  """Links seen from one step ahead: entry nu is U_mu(x+nu) for all mu. v: flat links.
+
+  Shifting the whole field once keeps the copies as arrays: a shift that only one product reads is fused into it by
+  XLA, element by element, and costs four times the product.
+  """
+  return [sites.shift(v, lattice, nu) for nu in range(len(lattice))]
+
+
+def plane_corners(v: Array, lattice: sites.Extents) -> PlaneCorners:
+  """Plaquettes of flat links v [Nd, Nc, Nc, V] from three of their corners: seven products a plane."""
+  mul, adj = group.mul, group.adjoint
+  ahead = neighbours(v, lattice)
+  corners = []
+  for mu, nu in planes(len(lattice)):
+    a, b, c, d = v[mu], ahead[mu][nu], ahead[nu][mu], v[nu]
+    top, bottom = mul(a, b), adj(mul(d, c))
+    side = mul(top, adj(c))
+    at_mu = mul(b, mul(bottom, a))
+    at_nu = adj(mul(adj(d), side))
+    corners.append((mul(top, bottom), at_mu, at_nu))
+  return PlaneCorners(*(jnp.stack(parts) for parts in zip(*corners)))
+
+
+def gather_to_links(
+  lattice: sites.Extents,
+  on_mu: Array,
+  on_nu: Array,
+  ahead_mu: Array,
+  ahead_nu: Array,
+) -> Array:
+  """Sum plane contributions onto links: the field F [Nd, Nc, Nc, V] with, for every plane (mu, nu) and site x,
+
+  F_mu(x) += on_mu(x), F_nu(x) += on_nu(x), F_nu(x+mu) += ahead_mu(x), F_mu(x+nu) += ahead_nu(x).
+  Each argument is [planes, Nc, Nc, V]. Contributions that move along one direction move together.
+  """
+  nd = len(lattice)
+  total = [0] * nd
+  for i, (mu, nu) in enumerate(planes(nd)):
+    total[mu] = total[mu] + on_mu[i]
+    total[nu] = total[nu] + on_nu[i]
+  for step in range(nd):
+    moving = [(nu, ahead_mu[i]) for i, (mu, nu) in enumerate(planes(nd)) if mu == step]
+    moving += [(mu, ahead_nu[i]) for i, (mu, nu) in enumerate(planes(nd)) if nu == step]
+    moved = sites.shift(jnp.stack([part for _, part in moving]), lattice, step, -1)
+    for i, (link, _) in enumerate(moving):
+      total[link] = total[link] + moved[i]
+  return jnp.stack(total)
+
+
+def link_plaquettes(v: Array, lattice: sites.Extents) -> Array:
+  """M_mu(x) = U_mu(x) * staples: the sum of the 2(Nd-1) plaquettes that start along each link. Flat, like v."""
+  return sum_at_links(plane_corners(v, lattice), lattice)
+
+
+def sum_at_links(corners: PlaneCorners, lattice: sites.Extents) -> Array:
+  """The sums M of `link_plaquettes` from corners already computed."""
+  return gather_to_links(
+    lattice, corners.origin, group.adjoint(corners.origin), corners.at_mu, corners.at_nu
+  )
+
+
+def plaquette_traces(u: Array) -> Array:
+  """tr P for every plane and site. u: [Nd, Nc, Nc, *L] -> complex [planes, *L]."""
+  lattice, v = sites.extents(u), sites.flatten(u)
+  ahead = neighbours(v, lattice)
+  traces = []
+  for mu, nu in planes(len(lattice)):
+    top = group.mul(v[mu], ahead[mu][nu])
+    bottom = group.mul(v[nu], ahead[nu][mu])
+    # tr A B^dag needs no third product.
+    traces.append(jnp.sum(top * bottom.conj(), axis=(0, 1)))
+  return sites.unflatten(jnp.stack(traces), lattice)

@@ -1,0 +1,1 @@
+"""Markov chains: HMC, heat bath and Metropolis."""

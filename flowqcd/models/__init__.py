@@ -1,0 +1,1 @@
+"""Probability models made of priors and flows."""

@@ -1,0 +1,1 @@
+"""Lattice actions, Dirac operators, determinants and observables as pure functions."""

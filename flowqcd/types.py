@@ -1,0 +1,82 @@
+"""The contracts that every part of flowqcd is written against.
+
+Arrays are unbatched and sites come last: links `u [Nd, Nc, Nc, *L]`, site matrices `g [Nc, Nc, *L]`, spinors
+`psi [Ns, Nc, *L]`. Axis 0 of L, and direction 0, is time. `jax.vmap` adds batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import jax
+
+Array = jax.Array
+Key = jax.Array
+Params = Any
+"""Any pytree of arrays."""
+Fields = Any
+"""Auxiliary fields of an action (pseudofermions), a pytree of arrays; `()` when there are none."""
+Boundary = tuple[complex | float, ...]
+"""One phase per direction, that a fermion picks up on crossing the last slice: -1 is antiperiodic."""
+
+
+class Action(NamedTuple):
+  """A lattice action whose Boltzmann weight is e^{-S(u)}, possibly as an integral over auxiliary fields.
+
+  refresh: (key, u) -> fields, drawn from their conditional law at fixed u.
+  value: (u, fields) -> S, a real scalar; NaN when a solver inside did not converge, never a wrong number.
+  force: (u, fields) -> T^a d^a S, antihermitian, in the shape of u.
+  """
+
+  refresh: Callable[[Key, Array], Fields]
+  value: Callable[[Array, Fields], Array]
+  force: Callable[[Array, Fields], Array]
+
+
+class LinearOperator(NamedTuple):
+  """A linear map on spinor fields and its adjoint in the inner product sum conj(a) b."""
+
+  apply: Callable[[Array], Array]
+  adjoint: Callable[[Array], Array]
+
+
+class FlowResult(NamedTuple):
+  """Image of a point under a flow and log |det| of the Jacobian there (Haar or flat measure)."""
+
+  point: Array
+  logdet: Array
+
+
+class Flow(NamedTuple):
+  """An invertible map phi = f(z): log q(phi) = log r(z) - logdet, arXiv:2208.03832 eq. 1.
+
+  init: key -> params.  forward: (params, z) -> FlowResult(phi, log|det d phi / d z|).
+  inverse: (params, phi) -> FlowResult(z, log|det d z / d phi|).
+  """
+
+  init: Callable[[Key], Params]
+  forward: Callable[[Params, Array], FlowResult]
+  inverse: Callable[[Params, Array], FlowResult]
+
+
+class KernelStep(NamedTuple):
+  """New state of a Markov chain and what happened on the way (a NamedTuple of the kernel's own)."""
+
+  state: Any
+  info: Any
+
+
+class Kernel(NamedTuple):
+  """A Markov kernel: init(key, u) -> state, step(key, state) -> KernelStep. Every state has the field `u`."""
+
+  init: Callable[[Key, Array], Any]
+  step: Callable[[Key, Any], KernelStep]
+
+
+class ScalarFunction(Protocol):
+  """A real function of the links."""
+
+  def __call__(self, u: Array) -> Array:
+    """Value at u [Nd, Nc, Nc, *L], a real scalar."""
+    ...
