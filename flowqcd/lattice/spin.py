@@ -1,7 +1,7 @@
 """Gamma matrices in chiral form, gamma_mu = [[0, s_mu], [s_mu^dag, 0]], gamma5 = diag(1, -1).
 
-Direction 0 is time. In four dimensions s is 2x2 (s_0 = 1, s_k = -i sigma_k), in two it is 1x1 (s_0 = 1, s_1 = -i),
-so that one formula with half spinors serves both: (1 - sign gamma) psi = (h, -sign s^dag h), h = up - sign s down.
+Direction 0 is time. In four dimensions s is 2x2 (s_0 = 1, s_k = i sigma_k), in two it is 1x1 (s_0 = 1, s_1 = i), so
+that one formula with half spinors serves both: (1 - sign gamma) psi = (h, -sign s^dag h), h = up - sign s down.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ _PAULI = np.array([[[0, 1], [1, 0]], [[0, -1j], [1j, 0]], [[1, 0], [0, -1]]])
 def chiral_blocks(nd: int) -> np.ndarray:
   """The blocks s_mu, complex [nd, half, half]. Raises ValueError unless nd is 2 or 4."""
   if nd == 2:
-    return np.array([[[1]], [[-1j]]])
+    return np.array([[[1]], [[1j]]])
   if nd == 4:
-    return np.concatenate([np.eye(2)[None], -1j * _PAULI])
+    return np.concatenate([np.eye(2)[None], 1j * _PAULI])
   raise ValueError(f"gamma matrices are defined here in 2 and 4 dimensions, not {nd}")
 
 
