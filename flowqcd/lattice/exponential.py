@@ -1,21 +1,24 @@
 """The exponential of antihermitian matrices, smooth everywhere.
 
 By Cayley and Hamilton e^X = a + b X + c X^2 with invariant coefficients. Their Taylor series obeys a recursion of
-scalars, so that there is no eigenvalue, no division by a gap, and a derivative that is right at coinciding eigenvalues.
+real scalars, so that there is no eigenvalue, no division by a gap, and a derivative that is right at coinciding
+eigenvalues. Large arguments are halved first and squared back, again on the coefficients alone.
 """
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 
 from flowqcd.lattice import group
 from flowqcd.types import Array
 
-_TERMS = {4: 11, 8: 19}
-"""Taylor terms by bytes of the real type: 1/n! is below rounding for arguments of norm at most one."""
-_MAX_SQUARINGS = 10
-"""Arguments up to norm 2^10 keep full accuracy; no lattice algorithm comes near."""
+_TERMS = {4: 15, 8: 26}
+"""Taylor terms by bytes of the real type: 2^n/n! is below rounding for arguments of norm at most two."""
+_MAX_SQUARINGS = 40
+
+Coefficients = tuple[Array, Array, Array]
 
 
 def exp(x: Array) -> Array:
@@ -29,64 +32,79 @@ def exp(x: Array) -> Array:
   if nc not in (2, 3):
     raise ValueError(f"the exponential is written for Nc = 1, 2, 3, not Nc = {nc}")
   square = group.mul(x, x)
-  unit = group.identity(nc, x.dtype)
-  if nc == 2:
-    a, b = _coefficients_2(_half_trace(square))
-    return a[..., None, None, :] * unit + b[..., None, None, :] * x
-  # det x = tr x^3 / 3 is imaginary for antihermitian x.
-  delta = (group.trace(group.mul(square, x)) / 3).imag
-  a, b, c = _coefficients_3(_half_trace(square), delta)
+  p = 0.5 * group.trace(square).real
+  # det x = tr x^3 / 3 = i delta. For Nc = 2 the same recursion holds with delta = 0: x^3 = p x.
+  delta = jnp.sum(square * jnp.swapaxes(x, -3, -2), axis=(-3, -2)).imag / 3
+  a, b, c = _coefficients(p, delta if nc == 3 else jnp.zeros_like(delta))
   wide = [z[..., None, None, :] for z in (a, b, c)]
-  return wide[0] * unit + wide[1] * x + wide[2] * square
+  return wide[0] * group.identity(nc, x.dtype) + wide[1] * x + wide[2] * square
 
 
-def _half_trace(square: Array) -> Array:
-  """p = tr x^2 / 2, real and negative."""
-  return 0.5 * group.trace(square).real
+@jax.custom_jvp
+def _coefficients(p: Array, delta: Array) -> Coefficients:
+  """(a, b, c) of e^x = a + b x + c x^2 when x^3 = p x + i delta, site by site."""
+  return _series(p, delta)
 
 
-def _halvings(p: Array) -> Array:
-  """How often x has to be halved for its norm sqrt(-2 p) to be at most one."""
+@_coefficients.defjvp
+def _coefficients_jvp(primals: tuple, tangents: tuple) -> tuple[Coefficients, Coefficients]:
+  # The squarings are a loop whose length depends on the data, which has no reverse mode; but a function of two scalars
+  # needs only its two partial derivatives, and multiplying by those has one.
+  p, delta = primals
+  one, zero = jnp.ones_like(p), jnp.zeros_like(p)
+  values, by_p = jax.jvp(_series, (p, delta), (one, zero))
+  _, by_delta = jax.jvp(_series, (p, delta), (zero, one))
+  dp, ddelta = tangents
+  return values, tuple(f * dp + g * ddelta for f, g in zip(by_p, by_delta))
+
+
+def _series(p: Array, delta: Array) -> Coefficients:
+  # |x| = sqrt(-2 p) bounds every eigenvalue; n halvings bring it to at most two.
   norm2 = lax.stop_gradient(jnp.maximum(-2 * p, 1e-30))
-  return jnp.clip(jnp.ceil(0.5 * jnp.log2(norm2)), 0, _MAX_SQUARINGS)
+  n = jnp.clip(jnp.ceil(0.5 * jnp.log2(norm2 / 4)), 0, _MAX_SQUARINGS)
+  scale = 2.0**-n
+  a, b, c = _taylor(p * scale**2, delta * scale**3)
+  return _square_back((a, b * scale, c * scale**2), p, delta, n)
 
 
-def _coefficients_2(p: Array) -> tuple[Array, Array]:
-  """(a, b) of e^x = a + b x for x^2 = p: a = cos, b = sin/angle, as series in p followed by doubling."""
-  n = _halvings(p)
-  q = p * 4.0**-n
-  a, b = jnp.ones_like(p), jnp.ones_like(p)
-  term = jnp.ones_like(p)
-  for k in range(1, _TERMS[p.dtype.itemsize] // 2 + 2):
-    term = term * q / ((2 * k - 1) * (2 * k))
-    a, b = a + term, b + term / (2 * k + 1)
-  b = b * 2.0**-n
-  for i in range(_MAX_SQUARINGS):
-    more = i < n
-    a, b = jnp.where(more, a * a + b * b * p, a), jnp.where(more, 2 * a * b, b)
-  return a, b
-
-
-def _coefficients_3(p: Array, delta: Array) -> tuple[Array, Array, Array]:
-  """(a, b, c) of e^x = a + b x + c x^2 for x^3 = p x + i delta; halved first, then squared back."""
-  n = _halvings(p)
-  d = 1j * delta
-  q, e = p * 4.0**-n, d * 8.0**-n
-  # Powers of y = x 2^-n: y^k = u + v y + w y^2, so y^{k+1} = e w + (u + q w) y + v y^2.
-  u, v, w = jnp.ones_like(d), jnp.zeros_like(d), jnp.zeros_like(d)
-  a, b, c = u, v, w
+def _taylor(p: Array, delta: Array) -> Coefficients:
+  """The series in y = -i x, hermitian, y^3 = -p y + ... with real coefficients: y^k = u + v y + w y^2."""
+  # x = i y and x^3 = p x + i delta give y^3 = -p y - delta, so y^{k+1} = -delta w + (u - p w) y + v y^2.
+  start = [jnp.ones_like(p)] + [jnp.zeros_like(p)] * 2
+  power, even, odd = start, start, [jnp.zeros_like(p)] * 3
   factor = 1.0
   for k in range(1, _TERMS[p.dtype.itemsize] + 1):
+    u, v, w = power
+    power = [-delta * w, u - p * w, v]
     factor /= k
-    u, v, w = e * w, u + q * w, v
-    a, b, c = a + factor * u, b + factor * v, c + factor * w
-  b, c = b * 2.0**-n, c * 4.0**-n
-  for i in range(_MAX_SQUARINGS):
+    sign = factor if k % 4 in (0, 1) else -factor  # i^k = 1, i, -1, -i: even terms are real, odd ones imaginary.
+    if k % 2:
+      odd = [s + sign * z for s, z in zip(odd, power)]
+    else:
+      even = [s + sign * z for s, z in zip(even, power)]
+  a, b, c = (e + 1j * o for e, o in zip(even, odd))
+  # Back from y = -i x: b y = -i b x, c y^2 = -c x^2.
+  return a, -1j * b, -c
+
+
+def _square_back(start: Coefficients, p: Array, delta: Array, n: Array) -> Coefficients:
+  """Square the element n times at each site, in a loop as long as the worst site needs (mostly none at all).
+
+  The loop also keeps XLA from fusing the whole series into every matrix element that reads a coefficient.
+  """
+  d = 1j * delta
+  longest = lax.stop_gradient(jnp.max(n))
+
+  def square(state: tuple) -> tuple:
+    i, (a, b, c) = state
     more = i < n
     # (a + b x + c x^2)^2 with x^3 = p x + d and x^4 = p x^2 + d x.
-    a, b, c = (
-      jnp.where(more, a * a + 2 * b * c * d, a),
-      jnp.where(more, 2 * a * b + 2 * b * c * p + c * c * d, b),
-      jnp.where(more, b * b + 2 * a * c + c * c * p, c),
+    squared = (
+      a * a + 2 * b * c * d,
+      2 * a * b + 2 * b * c * p + c * c * d,
+      b * b + 2 * a * c + c * c * p,
     )
-  return a, b, c
+    return i + 1, tuple(jnp.where(more, new, old) for new, old in zip(squared, (a, b, c)))
+
+  zero = jnp.zeros((), n.dtype)
+  return lax.while_loop(lambda state: state[0] < longest, square, (zero, start))[1]

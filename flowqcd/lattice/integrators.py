@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from flowqcd.lattice import exponential, group
@@ -69,27 +70,32 @@ def trajectory(
 
   force: T^a d^a S of flat links. u, momentum: [Nd, Nc, Nc, V]. Returns the new (u, momentum).
   """
-  step = tau / steps
-  first, last = table.kicks[0], table.kicks[-1]
+  kicks, drifts = _schedule(table, tau, steps)
 
-  def kick(u: Array, p: Array, weight: float) -> Array:
-    return p - weight * step * force(u)
+  def body(state: tuple[Array, Array], sizes: tuple[Array, Array]) -> tuple[tuple, None]:
+    u, p = state
+    kick, drift = sizes
+    p = p - kick * force(u)
+    return (group.mul(exponential.exp(drift * p), u), p), None
 
-  def substeps(u: Array, p: Array) -> tuple[Array, Array]:
-    """One step less its last kick."""
-    for i, drift in enumerate(table.drifts):
-      p = kick(u, p, table.kicks[i]) if i else p
-      u = group.mul(exponential.exp(drift * step * p), u)
-    return u, p
+  # One force in the compiled program, however many the trajectory has.
+  real = u.real.dtype
+  sizes = (jnp.asarray(kicks, real), jnp.asarray(drifts, real))
+  (u, momentum), _ = lax.scan(body, (u, momentum), sizes)
+  return u, momentum
 
-  def body(_: int, state: tuple[Array, Array]) -> tuple[Array, Array]:
-    u, p = substeps(*state)
-    return u, kick(u, p, first + last)
 
-  u, momentum = u, kick(u, momentum, first)
-  u, momentum = lax.fori_loop(0, steps - 1, body, (u, momentum))
-  u, momentum = substeps(u, momentum)
-  return u, kick(u, momentum, last)
+def _schedule(table: Symplectic, tau: float, steps: int) -> tuple[np.ndarray, np.ndarray]:
+  """Kicks and drifts of a whole trajectory in turn; the kick that ends a step is joined to the next one's first.
+
+  The last drift is zero: e^0 = 1 exactly, so the links are left as they are.
+  """
+  h = tau / steps
+  inner = list(zip(table.kicks[:-1], table.drifts))
+  pairs = inner * steps + [(table.kicks[-1], 0.0)]
+  kicks = np.array([k for k, _ in pairs])
+  kicks[len(inner) : -1 : len(inner)] += table.kicks[-1]
+  return h * kicks, h * np.array([d for _, d in pairs])
 
 
 class Transport(NamedTuple):
