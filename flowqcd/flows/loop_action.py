@@ -18,7 +18,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from flowqcd.lattice import group, loops, sites
+from flowqcd.lattice import fusion, group, loops, sites
 from flowqcd.types import Array
 
 NUM_LOCAL = 8
@@ -66,7 +66,7 @@ def evaluate(v: Array, lattice: sites.Extents, c: Array, lines: tuple[int, ...] 
   lines: the directions whose winding lines are computed at all; elsewhere c and W must be and are zero.
   """
   corners = loops.plane_corners(v, lattice)
-  m = loops.sum_at_links(corners, lattice)
+  m = fusion.materialise(loops.sum_at_links(corners, lattice))
   values = _local_loops(corners.origin, m)
   force = _local_force(v, lattice, corners, m, c)
   return _finish(v, lattice, c, lines, values, force)
@@ -94,7 +94,7 @@ def _finish(
   winding = [jnp.zeros((), values.dtype)] * len(lattice)
   parts = [force[mu] for mu in range(len(lattice))]
   for mu in lines:
-    line = winding_line(v, lattice, mu)
+    line = fusion.materialise(winding_line(v, lattice, mu))
     # Every site of a line reads the same trace.
     winding[mu] = 2 * jnp.sum(group.trace(line).real) / lattice[mu]
     parts[mu] = parts[mu] + 2 * c[NUM_LOCAL + mu] * line
@@ -102,7 +102,8 @@ def _finish(
   a, b = laplacian_table(v.shape[1], lattice)
   laplacian = jnp.dot(c, jnp.asarray(a, w.dtype) @ w + jnp.asarray(b, w.dtype))
   # d^a S~ = Re tr(T^a F), and T^a Re tr(T^a F) = -TA(F)/2.
-  return LoopAction(w, -0.5 * group.project(jnp.stack(parts)), laplacian)
+  gradient = -0.5 * group.project(fusion.materialise(jnp.stack(parts)))
+  return LoopAction(w, fusion.materialise(gradient), laplacian)
 
 
 def winding_line(v: Array, lattice: sites.Extents, mu: int) -> Array:
@@ -157,22 +158,19 @@ def _local_force(
   trp = group.trace(p)
   c5, c6, c7 = c[5] - 2 * c[2], c[6] - 2 * c[4], c[7] - 4 * c[3]
   h = 4 * c5 * p + scalar(2 * c[0] + 4 * c6 * trp + 2 * c7 * trp.conj())
-  b_ahead = loops.neighbours(b_link, lattice)
-  on_mu, on_nu, ahead_mu, ahead_nu = [], [], [], []
-  for i, (mu, nu) in enumerate(loops.planes(len(lattice))):
-    a, d = v[mu], v[nu]
-    b_b, b_c = b_ahead[mu][nu], adj(b_ahead[nu][mu])
-    at_mu, at_nu = corners.at_mu[i], adj(corners.at_nu[i])
-    n = b_link[mu] + adj(b_link[nu]) + h[i]
-    pn, np_ = mul(p[i], n), mul(n, p[i])
-    # a B_b b c^dag d^dag = a B_b (b c^dag d^dag a) a^dag, and a b c^dag = d (d^dag a b c^dag).
-    inner_b = mul(b_b, at_mu)
-    inner_c = mul(at_nu, b_c)
-    first = mul(mul(a, inner_b), adj(a))
-    second = mul(mul(d, inner_c), adj(d))
-    on_mu.append(pn + first + second)
-    on_nu.append(-(np_ + first + second))
-    ahead_mu.append(mul(mul(adj(a), pn + second), a) + mul(at_mu, b_b))
-    ahead_nu.append(-mul(mul(adj(d), np_ + first), d) - mul(b_c, at_nu))
-  parts = (jnp.stack(x) for x in (on_mu, on_nu, ahead_mu, ahead_nu))
-  return loops.gather_to_links(lattice, *parts)
+  b_a, b_b, b_c, b_d = loops.at_planes(b_link, lattice)
+  a, _, _, d = loops.at_planes(v, lattice)
+  at_mu, at_nu = corners.at_mu, adj(corners.at_nu)
+  n, b_c = b_a + adj(b_d) + h, adj(b_c)
+  # a B_b b c^dag d^dag = a B_b (b c^dag d^dag a) a^dag, and a b c^dag = d (d^dag a b c^dag).
+  first = mul(mul(a, mul(b_b, at_mu)), adj(a))
+  second = mul(mul(d, mul(at_nu, b_c)), adj(d))
+  before, after = mul(p, n) + second, mul(n, p) + first
+  first, second, before, after = fusion.materialise((first, second, before, after))
+  parts = (
+    before + first,
+    -(after + second),
+    mul(mul(adj(a), before), a) + mul(at_mu, b_b),
+    -mul(mul(adj(d), after), d) - mul(b_c, at_nu),
+  )
+  return loops.gather_to_links(lattice, *fusion.materialise(parts))

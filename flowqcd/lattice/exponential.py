@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from flowqcd.lattice import group
+from flowqcd.lattice import fusion, group
 from flowqcd.types import Array
 
 _TERMS = {4: 15, 8: 26}
@@ -31,13 +31,15 @@ def exp(x: Array) -> Array:
     return jnp.exp(x)
   if nc not in (2, 3):
     raise ValueError(f"the exponential is written for Nc = 1, 2, 3, not Nc = {nc}")
-  square = group.mul(x, x)
+  # x is often a sum of forces: written out once here, it is read six times below.
+  x = fusion.materialise(x)
+  square = fusion.materialise(group.mul(x, x))
   p = 0.5 * group.trace(square).real
   # det x = tr x^3 / 3 = i delta. For Nc = 2 the same recursion holds with delta = 0: x^3 = p x.
   delta = jnp.sum(square * jnp.swapaxes(x, -3, -2), axis=(-3, -2)).imag / 3
   a, b, c = _coefficients(p, delta if nc == 3 else jnp.zeros_like(delta))
   wide = [z[..., None, None, :] for z in (a, b, c)]
-  return wide[0] * group.identity(nc, x.dtype) + wide[1] * x + wide[2] * square
+  return fusion.materialise(wide[0] * group.identity(nc, x.dtype) + wide[1] * x + wide[2] * square)
 
 
 @jax.custom_jvp

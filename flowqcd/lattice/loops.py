@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from flowqcd.lattice import group, sites
+from flowqcd.lattice import fusion, group, sites
 from flowqcd.types import Array
 
 
@@ -97,19 +97,26 @@ def neighbours(v: Array, lattice: sites.Extents) -> list[Array]:
   return [sites.shift(v, lattice, nu) for nu in range(len(lattice))]
 
 
+def at_planes(v: Array, lattice: sites.Extents) -> tuple[Array, Array, Array, Array]:
+  """A link field on the four sides of every plaquette: (a, b, c, d) of PlaneCorners, each [planes, Nc, Nc, V]."""
+  ahead = neighbours(v, lattice)
+  pairs = planes(len(lattice))
+  return (
+    jnp.stack([v[mu] for mu, _ in pairs]),
+    jnp.stack([ahead[mu][nu] for mu, nu in pairs]),
+    jnp.stack([ahead[nu][mu] for mu, nu in pairs]),
+    jnp.stack([v[nu] for _, nu in pairs]),
+  )
+
+
 def plane_corners(v: Array, lattice: sites.Extents) -> PlaneCorners:
   """Plaquettes of flat links v [Nd, Nc, Nc, V] from three of their corners: seven products a plane."""
   mul, adj = group.mul, group.adjoint
-  ahead = neighbours(v, lattice)
-  corners = []
-  for mu, nu in planes(len(lattice)):
-    a, b, c, d = v[mu], ahead[mu][nu], ahead[nu][mu], v[nu]
-    top, bottom = mul(a, b), adj(mul(d, c))
-    side = mul(top, adj(c))
-    at_mu = mul(b, mul(bottom, a))
-    at_nu = adj(mul(adj(d), side))
-    corners.append((mul(top, bottom), at_mu, at_nu))
-  return PlaneCorners(*(jnp.stack(parts) for parts in zip(*corners)))
+  a, b, c, d = at_planes(v, lattice)
+  top, bottom = mul(a, b), adj(mul(d, c))
+  side = mul(top, adj(c))
+  corners = mul(top, bottom), mul(b, mul(bottom, a)), adj(mul(adj(d), side))
+  return PlaneCorners(*fusion.materialise(corners))
 
 
 def gather_to_links(
@@ -152,12 +159,8 @@ def sum_at_links(corners: PlaneCorners, lattice: sites.Extents) -> Array:
 
 def plaquette_traces(u: Array) -> Array:
   """tr P for every plane and site. u: [Nd, Nc, Nc, *L] -> complex [planes, *L]."""
-  lattice, v = sites.extents(u), sites.flatten(u)
-  ahead = neighbours(v, lattice)
-  traces = []
-  for mu, nu in planes(len(lattice)):
-    top = group.mul(v[mu], ahead[mu][nu])
-    bottom = group.mul(v[nu], ahead[nu][mu])
-    # tr A B^dag needs no third product.
-    traces.append(jnp.sum(top * bottom.conj(), axis=(0, 1)))
-  return sites.unflatten(jnp.stack(traces), lattice)
+  lattice = sites.extents(u)
+  a, b, c, d = at_planes(sites.flatten(u), lattice)
+  # tr A B^dag needs no third product.
+  top, bottom = fusion.materialise((group.mul(a, b), group.mul(d, c)))
+  return sites.unflatten(jnp.sum(top * bottom.conj(), axis=(1, 2)), lattice)

@@ -1,0 +1,141 @@
+"""The trivializing gradient flow: dU/dt = -(d^a S~_t) T^a U carries the Haar measure at t = 0 towards e^{-S} at t = 1.
+
+Luescher, arXiv:0907.5491: L0 S~_t + t sum d^a S d^a S~_t = S + const makes it exact. S~_t = sum_k c_k(t) W_k over the loops
+of `loop_action`; to next-to-leading order c_k(t) is a first-order polynomial in t with known coefficients, and more
+generally a polynomial whose coefficients are learned, starting from those. The log-determinant is the integral of
+L0 S~_t, which is exact in the loops; what remains is the step error of the integrator, the same for U and for log det.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+
+from flowqcd.flows import loop_action
+from flowqcd.lattice import integrators, sites
+from flowqcd.types import Array, Flow, FlowResult, Key, Params
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  """A trivializing flow.
+
+  order: 1 is the Wilson flow alone, 2 adds the seven loops of the next order. steps: Runge-Kutta steps. degree: of the
+  polynomials c_k(t), at least order - 1. lines: winding lines in the basis, which carry the leading finite-volume effect
+  of the quark determinant.
+  """
+
+  order: int = 2
+  steps: int = 8
+  degree: int = 1
+  lines: bool = True
+
+  def __post_init__(self) -> None:
+    """Raise ValueError for impossible fields."""
+    if self.order not in (1, 2):
+      raise ValueError(f"order must be 1 or 2, not {self.order}")
+    if self.steps < 1:
+      raise ValueError(f"steps must be at least 1, not {self.steps}")
+    if self.degree < self.order - 1:
+      raise ValueError(f"degree must be at least order - 1 = {self.order - 1}, not {self.degree}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+  """The action -(beta/Nc) sum Re tr P + sum_mu line_mu sum Re tr line that the analytic coefficients aim at.
+
+  lines: one coupling per direction, zero for pure gauge theory.
+  """
+
+  beta: float
+  lines: tuple[float, ...]
+
+
+def pure_gauge(beta: float, nd: int) -> Target:
+  """The Wilson action."""
+  return Target(beta, (0.0,) * nd)
+
+
+def two_flavours(
+  beta: float, kappa: float, nc: int, lattice: sites.Extents, boundary: tuple[float, ...]
+) -> Target:
+  """The Wilson action and the leading hopping terms of -2 ln |det D|, Ns = 2^(Nd/2) spin components.
+
+  Plaquettes: beta + 8 Ns Nc kappa^4 (96 kappa^4 for SU(3) in 4D). Lines of length L along mu with boundary phase s:
+  2^(L+1) Ns kappa^L s, from tr (1 - gamma)^L = 2^(L-1) Ns, two orientations and two flavours (128 kappa^4 at L = 4).
+  """
+  ns = 2 ** (len(lattice) // 2)
+  lines = tuple(
+    2.0 ** (n + 1) * ns * kappa**n * float(np.real(s)) for n, s in zip(lattice, boundary)
+  )
+  return Target(beta + 8 * ns * nc * kappa**4, lines)
+
+
+def analytic_coefficients(
+  target: Target, nc: int, lattice: sites.Extents, order: int, degree: int
+) -> np.ndarray:
+  """c_kj of c_k(t) = sum_j c_kj t^j for W_k, [8 + Nd, degree + 1].
+
+  Leading order: S~ = S/(4 C_F) for plaquettes and S/(L C_F) for lines. Next order, plaquettes only: t S1 with
+  L0 S1 = -sum d^a S d^a S0 + const, where for X = M - M^dag, M the plaquettes along a link,
+  sum d^a W0 d^a W0 = -(tr X^2 - (tr X)^2/Nc)/2 = (W1 - W2 - 2 W5) + (W4 + 2 W6 - W3 - 4 W7)/Nc + const.
+  For SU(3) this is (beta^2/192)(-4/33, 12/119, 1/33, -5/119, 3/10, -1/5, 1/9). Luescher, arXiv:0907.5491, sec. 4.3.
+  """
+  table, _ = loop_action.laplacian_table(nc, lattice)
+  n = loop_action.NUM_LOCAL
+  c = np.zeros((n + len(lattice), degree + 1))
+  c[0, 0] = -target.beta / (2 * nc) / table[0, 0]
+  for mu, coupling in enumerate(target.lines):
+    c[n + mu, 0] = 0.5 * coupling / table[n + mu, n + mu]
+  if order == 2:
+    inv = 0.0 if nc == 1 else 1.0 / nc
+    squared = np.array([1, -1, -inv, inv, -2, 2 * inv, -4 * inv])
+    prefactor = (target.beta / (2 * nc)) ** 2 / table[0, 0]
+    # L0 acts on coefficients from the right. It is singular for SU(2), where W5 - W6 is a constant: the least-squares
+    # solution leaves that constant out.
+    c[1:n, 1] = np.linalg.lstsq(table[1:n, 1:n].T, -prefactor * squared, rcond=1e-12)[0]
+  return c
+
+
+def make(config: Config, target: Target, nc: int, lattice: sites.Extents) -> Flow:
+  """The flow on links [Nd, Nc, Nc, *L]. Parameters: {"coefficients": [8 + Nd, degree + 1]}, initially analytic.
+
+  Forward integrates from t = 0 to 1, inverse from 1 to 0 with the same table: they undo each other up to the step error.
+  Raises ValueError where an extent is below 3.
+  """
+  coefficients = analytic_coefficients(target, nc, lattice, config.order, config.degree)
+  lines = tuple(range(len(lattice))) if config.lines else ()
+  if not config.lines:
+    coefficients[loop_action.NUM_LOCAL :] = 0
+  evaluate = loop_action.evaluate_plaquette if config.order == 1 else loop_action.evaluate
+
+  def rate(params: Params):
+    def velocity(t: Array, v: Array) -> tuple[Array, Array]:
+      powers = t ** jnp.arange(config.degree + 1, dtype=v.real.dtype)
+      c = params["coefficients"].astype(v.real.dtype) @ powers
+      action = evaluate(v, lattice, c, lines)
+      return -action.gradient, action.laplacian
+
+    return velocity
+
+  def run(params: Params, u: Array, start: float, stop: float) -> FlowResult:
+    if sites.extents(u) != tuple(lattice) or u.shape[1] != nc:
+      raise sites.ShapeError(
+        f"this flow is for SU({nc}) on the lattice {tuple(lattice)}, not for links {u.shape}"
+      )
+    end = integrators.transport(
+      integrators.LUESCHER3, rate(params), sites.flatten(u), start, stop, config.steps
+    )
+    return FlowResult(sites.unflatten(end.u, lattice), end.integral)
+
+  def init(key: Key) -> Params:
+    del key  # The analytic values are the start; nothing is drawn.
+    return {"coefficients": jnp.asarray(coefficients)}
+
+  return Flow(
+    init=init,
+    forward=lambda params, z: run(params, z, 0.0, 1.0),
+    inverse=lambda params, u: run(params, u, 1.0, 0.0),
+  )
