@@ -14,8 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from flowqcd.flows import loop_action
-from flowqcd.lattice import integrators, sites
+from flowqcd.lattice import integrators, loops, sites
 from flowqcd.types import Array, Flow, FlowResult, Key, Params
+
+
+def _field(default: int | bool, doc: str):
+  return dataclasses.field(default=default, metadata={"doc": doc})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,10 +31,10 @@ class Config:
   of the quark determinant.
   """
 
-  order: int = 2
-  steps: int = 8
-  degree: int = 1
-  lines: bool = True
+  order: int = _field(2, "1: Wilson flow; 2: next-to-leading loops too.")
+  steps: int = _field(8, "Runge-Kutta steps of the flow.")
+  degree: int = _field(1, "Degree of the polynomials c_k(t).")
+  lines: bool = _field(True, "Winding lines among the loops.")
 
   def __post_init__(self) -> None:
     """Raise ValueError for impossible fields."""
@@ -71,6 +75,16 @@ def two_flavours(
     2.0 ** (n + 1) * ns * kappa**n * float(np.real(s)) for n, s in zip(lattice, boundary)
   )
   return Target(beta + 8 * ns * nc * kappa**4, lines)
+
+
+def target_action(target: Target, u: Array) -> Array:
+  """The action that a Target stands for, without constants, at links u [Nd, Nc, Nc, *L]: a scalar."""
+  action = -(target.beta / u.shape[1]) * jnp.sum(loops.plaquette_traces(u).real)
+  for mu, coupling in enumerate(target.lines):
+    if coupling:
+      line = loops.polyakov_line(u, mu)
+      action = action + coupling * jnp.sum(sum(line[i, i] for i in range(u.shape[1])).real)
+  return action
 
 
 def analytic_coefficients(

@@ -1,0 +1,119 @@
+"""Devices and hosts: the only file that says pmap.
+
+Work is split along one leading axis of independent items (samples, streams). Randomness is keyed by an item's global
+index, never by the device that happens to run it, so results do not depend on how many devices there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from flowqcd.types import Array, Key
+
+Tree = TypeVar("Tree")
+_AXIS = "devices"
+
+
+def initialise_hosts(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
+  """Join a multi-host run; call before any other use of JAX. All None lets JAX detect a known cluster.
+
+  Raises what `jax.distributed.initialize` raises when the coordinator cannot be reached.
+  """
+  jax.distributed.initialize(coordinator, num_processes, process_id)
+
+
+def is_first_process() -> bool:
+  """True on the one process that writes files."""
+  return jax.process_index() == 0
+
+
+def item_keys(key: Key, step: int | Array, first: int | Array, count: int) -> Key:
+  """Keys of items first .. first + count - 1 of a step: fold_in(fold_in(key, step), item). [count, ...]."""
+  base = jax.random.fold_in(key, step)
+  return jax.vmap(lambda i: jax.random.fold_in(base, i))(first + jnp.arange(count))
+
+
+def check_divisible(count: int, what: str) -> None:
+  """Raise ValueError unless `count` items can be split evenly over all devices of all hosts."""
+  devices = jax.device_count()
+  if count % devices:
+    raise ValueError(f"{what} = {count} must be a multiple of the number of devices, {devices}")
+
+
+def _split(tree: Tree) -> Tree:
+  n = jax.local_device_count()
+  return jax.tree.map(lambda x: x.reshape((n, x.shape[0] // n, *x.shape[1:])), tree)
+
+
+def _join(tree: Tree) -> Tree:
+  return jax.tree.map(lambda x: x.reshape((-1, *x.shape[2:])), tree)
+
+
+def parallel_map(
+  function: Callable[..., Any], chunk: int, num_shared: int = 0
+) -> Callable[..., Any]:
+  """(shared..., items...) -> function over the leading axis of items, split over local devices.
+
+  On each device `chunk` items are vectorised at a time and the chunks run in turn: on a CPU a few configurations fill
+  the cache. The first num_shared arguments go to every item whole. An item count that devices do not divide is padded.
+  """
+
+  def on_device(*args: Any) -> Any:
+    shared, items = args[:num_shared], args[num_shared:]
+    return lax.map(lambda item: function(*shared, *item), items, batch_size=chunk)
+
+  axes = (None,) * num_shared
+  compiled: dict[int, Callable] = {}
+
+  def run(*args: Any) -> Any:
+    shared, items = args[:num_shared], args[num_shared:]
+    count = jax.tree.leaves(items)[0].shape[0]
+    missing = -count % jax.local_device_count()
+    repeat = lambda x: jnp.concatenate([x, jnp.repeat(x[:1], missing, axis=0)])
+    items = jax.tree.map(repeat, items) if missing else items
+    if len(items) not in compiled:
+      compiled[len(items)] = jax.pmap(on_device, axis_name=_AXIS, in_axes=axes + (0,) * len(items))
+    result = _join(compiled[len(items)](*shared, *_split(items)))
+    return jax.tree.map(lambda x: x[:count], result) if missing else result
+
+  return run
+
+
+def data_parallel(
+  gradient: Callable[[Any, Array], tuple[Any, Any]], chunk: int
+) -> Callable[[Any, Key], tuple[Any, Any]]:
+  """(params, keys [batch]) -> (mean gradient, per-item outputs [batch]), batch split over devices.
+
+  gradient: (params, one item's key) -> (gradient tree, output tree). Chunks are accumulated, so that a batch may be
+  larger than memory. The mean runs over the devices of all hosts.
+  """
+
+  def on_device(params: Any, keys: Key) -> tuple[Any, Any]:
+    count = keys.shape[0]
+    size = min(chunk, count)
+    if count % size:
+      raise ValueError(f"{count} items a device are not a multiple of the chunk of {size}")
+    groups = keys.reshape((count // size, size, *keys.shape[1:]))
+
+    def accumulate(total: Any, group: Key) -> tuple[Any, Any]:
+      gradients, outputs = jax.vmap(gradient, (None, 0))(params, group)
+      total = jax.tree.map(lambda t, g: t + jnp.sum(g, axis=0), total, gradients)
+      return total, outputs
+
+    zero = jax.tree.map(jnp.zeros_like, params)
+    total, outputs = lax.scan(accumulate, zero, groups)
+    mean = lax.pmean(jax.tree.map(lambda t: t / count, total), _AXIS)
+    return mean, jax.tree.map(lambda x: x.reshape((count, *x.shape[2:])), outputs)
+
+  mapped = jax.pmap(on_device, axis_name=_AXIS, in_axes=(None, 0))
+
+  def run(params: Any, keys: Key) -> tuple[Any, Any]:
+    mean, outputs = mapped(params, _split(keys))
+    return jax.tree.map(lambda x: x[0], mean), _join(outputs)
+
+  return run

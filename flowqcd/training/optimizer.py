@@ -1,0 +1,45 @@
+"""The optimiser: Adam with a staircase schedule and two kinds of clipping."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import optax
+
+
+def _field(default: float, doc: str):
+  return dataclasses.field(default=default, metadata={"doc": doc})
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  """Adam's settings; the defaults are the paper's for the marginal model, arXiv:2208.03832, sec. 3.1.
+
+  The rate is learning_rate * decay^(step // decay_steps). Gradients are clipped to max_norm, then each entry to
+  max_value.
+  """
+
+  learning_rate: float = _field(1e-3, "Initial rate of Adam.")
+  decay: float = _field(0.8, "Factor of the rate after each decay_steps.")
+  decay_steps: int = _field(10_000, "Steps between decays of the rate.")
+  epsilon: float = _field(1e-2, "Adam's epsilon.")
+  max_norm: float = _field(10.0, "Gradients are clipped to this norm.")
+  max_value: float = _field(0.1, "Gradient entries are clipped to this size.")
+
+  def __post_init__(self) -> None:
+    """Raise ValueError for settings that cannot train."""
+    for name in ("learning_rate", "decay", "decay_steps", "epsilon", "max_norm", "max_value"):
+      if getattr(self, name) <= 0:
+        raise ValueError(f"optimizer.{name} must be positive, not {getattr(self, name)}")
+
+
+def make(config: Config) -> optax.GradientTransformation:
+  """The optax transformation for a config."""
+  schedule = optax.exponential_decay(
+    config.learning_rate, config.decay_steps, config.decay, staircase=True
+  )
+  return optax.chain(
+    optax.clip_by_global_norm(config.max_norm),
+    optax.clip(config.max_value),
+    optax.adam(schedule, eps=config.epsilon),
+  )
