@@ -1,0 +1,95 @@
+"""What every binary does first: devices, precision, compilation cache, the run's folder, progress lines."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+
+from experiments import configuration
+from experiments.presets import Experiment
+from flowqcd.io import metrics
+
+_OPERATIONAL = ("output",)
+"""Fields that do not change what a run computes."""
+
+
+def start(config: Experiment) -> jnp.dtype:
+  """Prepare JAX and return the complex working dtype. On CPUs every core becomes a device."""
+  flag = "--xla_force_host_platform_device_count"
+  if flag not in os.environ.get("XLA_FLAGS", ""):
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}={cores}".strip()
+  jax.config.update("jax_enable_x64", True)
+  cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "flowqcd" / "xla"
+  jax.config.update("jax_compilation_cache_dir", str(cache))
+  jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+  return jnp.dtype("complex64" if config.precision == "single" else "complex128")
+
+
+def claim(config: Experiment) -> pathlib.Path:
+  """The run's folder, created if need be. Raises ValueError, naming the fields, where it holds another configuration."""
+  folder = pathlib.Path(config.output)
+  record, mine = folder / "config.json", _comparable(config)
+  if record.exists():
+    try:
+      theirs = json.loads(record.read_text())
+    except json.JSONDecodeError as error:
+      raise ValueError(f"{record} is not valid JSON ({error}); move the folder away") from None
+    differing = sorted(k for k in mine.keys() | theirs.keys() if mine.get(k) != theirs.get(k))
+    if differing:
+      what = ", ".join(f"{k}: {theirs.get(k)} there, {mine.get(k)} here" for k in differing[:4])
+      raise ValueError(
+        f"{folder} belongs to another configuration ({what}); choose another --config.output"
+      )
+  elif folder.exists() and any(folder.iterdir()):
+    raise ValueError(f"{folder} is not empty and not a run of this program; choose another --config.output")
+  else:
+    folder.mkdir(parents=True, exist_ok=True)
+    metrics.write_json(record, mine)
+  return folder
+
+
+def _comparable(config: Experiment) -> dict:
+  leaves = configuration.to_dict(config)
+  return json.loads(json.dumps({k: v for k, v in leaves.items() if k not in _OPERATIONAL}))
+
+
+class Progress:
+  """One line on stderr with done/total, rate and time left, rewritten in a terminal and repeated sparsely in a log."""
+
+  def __init__(self, label: str, total: int, done: int = 0) -> None:
+    self._label, self._total, self._first = label, total, done
+    self._start, self._last = time.monotonic(), 0.0
+    self._terminal = sys.stderr.isatty()
+
+  def update(self, done: int, note: str = "") -> None:
+    """Show that `done` of the total are finished; note is appended."""
+    now = time.monotonic()
+    if done < self._total and now - self._last < (0.5 if self._terminal else 10.0):
+      return
+    self._last = now
+    rate = (done - self._first) / max(now - self._start, 1e-9)
+    left = (self._total - done) / rate if rate > 0 else float("nan")
+    line = f"{self._label}: {done}/{self._total}  {rate:.2f}/s  {_clock(left)} left  {note}".rstrip()
+    end = "\n" if done >= self._total or not self._terminal else ""
+    sys.stderr.write(("\r\x1b[K" if self._terminal else "") + line + end)
+    sys.stderr.flush()
+
+
+def _clock(seconds: float) -> str:
+  if seconds != seconds:
+    return "?"
+  minutes, seconds = divmod(int(seconds), 60)
+  return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
+
+
+def say(text: str) -> None:
+  """A line for the person who runs this."""
+  sys.stderr.write(text + "\n")
+  sys.stderr.flush()
