@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import pathlib
 import sys
@@ -15,8 +16,8 @@ from experiments import configuration
 from experiments.presets import Experiment
 from flowqcd.io import metrics
 
-_OPERATIONAL = ("output",)
-"""Fields that do not change what a run computes."""
+_OPERATIONAL = ("output", "measurement.bins")
+"""Fields that do not change what a run computes and stores."""
 
 
 def start(config: Experiment) -> jnp.dtype:
@@ -25,6 +26,8 @@ def start(config: Experiment) -> jnp.dtype:
   if flag not in os.environ.get("XLA_FLAGS", ""):
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}={cores}".strip()
+  # JAX reports every kind of accelerator that it did not find.
+  logging.getLogger("jax._src.xla_bridge").setLevel(logging.WARNING)
   jax.config.update("jax_enable_x64", True)
   cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "flowqcd" / "xla"
   jax.config.update("jax_compilation_cache_dir", str(cache))
@@ -35,7 +38,7 @@ def start(config: Experiment) -> jnp.dtype:
 def claim(config: Experiment) -> pathlib.Path:
   """The run's folder, created if need be. Raises ValueError, naming the fields, where it holds another configuration."""
   folder = pathlib.Path(config.output)
-  record, mine = folder / "config.json", _comparable(config)
+  record, mine = folder / "config.json", provenance(config)
   if record.exists():
     try:
       theirs = json.loads(record.read_text())
@@ -55,7 +58,8 @@ def claim(config: Experiment) -> pathlib.Path:
   return folder
 
 
-def _comparable(config: Experiment) -> dict:
+def provenance(config: Experiment) -> dict:
+  """{field: value} of all that decides what a run computes, as JSON would give it back."""
   leaves = configuration.to_dict(config)
   return json.loads(json.dumps({k: v for k, v in leaves.items() if k not in _OPERATIONAL}))
 

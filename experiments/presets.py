@@ -82,7 +82,7 @@ class Sampling:
   num_samples: int = field(1024, "Configurations drawn.")
   batch: int = field(64, "Configurations per file; what a kill can cost.")
   chunk: int = field(4, "Configurations vectorised at once on a device.")
-  num_haar: int = field(256, "Haar-random configurations for the ESS of plain reweighting; 0 for none.")
+  num_haar: int = field(65_536, "Haar-random configurations for the ESS of plain reweighting; 0 for none.")
 
   def __post_init__(self) -> None:
     """Raise ValueError for settings that cannot sample."""
@@ -167,7 +167,7 @@ _PAPER = Experiment(
 )
 
 _SMOKE = Experiment(
-  theory=Theory(nc=1, lattice=(4, 4), beta=2.0, kappa=0.15, boundary=(-1.0, 1.0)),
+  theory=Theory(nc=1, lattice=(4, 4), beta=1.0, kappa=0.15, boundary=(-1.0, 1.0)),
   flow=trivializing.Config(steps=4),
   training=Training(
     num_steps=4, batch=16, evaluate_every=2, num_evaluate=16, checkpoint_every=2, num_noise=2

@@ -27,7 +27,7 @@ def run(config: presets.Experiment) -> ensembles.Ensemble:
   """
   dtype = environment.start(config)
   folder = environment.claim(config)
-  store = ensembles.Ensemble.open_or_create(folder / "hmc", configuration.to_dict(config))
+  store = ensembles.Ensemble.open_or_create(folder / "hmc", environment.provenance(config))
   advance = _advance(config)
   total, per_part = config.hmc.trajectories, config.hmc.thin * _parts_together(config)
   done = store.num_parts * per_part
@@ -39,7 +39,7 @@ def run(config: presets.Experiment) -> ensembles.Ensemble:
     store.append(out, {"cpu_seconds": time.process_time() - clock})
     done += per_part
     progress.update(done, f"acceptance {out['accepted'].mean():.3f}")
-  accepted, plaquette = (series(store, name) for name in ("accepted", "plaquette"))
+  accepted, plaquette = (trajectories(store, name) for name in ("accepted", "plaquette"))
   statistics.require_healthy(statistics.chain_diagnosis(accepted, plaquette))
   return store
 
@@ -108,10 +108,16 @@ def _last(store: ensembles.Ensemble) -> Array:
 
 
 def series(store: ensembles.Ensemble, name: str) -> np.ndarray:
-  """A per-trajectory quantity as [streams, trajectories], in Monte Carlo order."""
+  """A column as [streams, n, ...], in Monte Carlo order: of `hmc`, or of what was measured on it part by part."""
   streams = store.config["hmc.streams"]
   parts = [store.read_part(i, name) for i in range(store.num_parts)]
-  return np.concatenate([p.reshape(streams, -1) for p in parts], axis=1)
+  return np.concatenate([p.reshape(streams, -1, *p.shape[1:]) for p in parts], axis=1)
+
+
+def trajectories(store: ensembles.Ensemble, name: str) -> np.ndarray:
+  """A per-trajectory column of `hmc` (delta_h, accepted, plaquette) as [streams, trajectories]."""
+  grouped = series(store, name)  # [streams, stored configurations, trajectories between them]
+  return grouped.reshape(len(grouped), -1)
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ def run(config: presets.Experiment) -> ensembles.Ensemble:
   dtype = environment.start(config)
   folder = environment.claim(config)
   params = train_marginal.run(config)
-  store = ensembles.Ensemble.open_or_create(folder / "flow", configuration.to_dict(config))
+  store = ensembles.Ensemble.open_or_create(folder / "flow", environment.provenance(config))
   model = systems.marginal_model(config, dtype)
 
   def one(params: Params, key: Key) -> dict[str, Array]:

@@ -11,7 +11,9 @@ from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from flowqcd.types import Array, Key
 
@@ -33,9 +35,13 @@ def is_first_process() -> bool:
 
 
 def item_keys(key: Key, step: int | Array, first: int | Array, count: int) -> Key:
-  """Keys of items first .. first + count - 1 of a step: fold_in(fold_in(key, step), item). [count, ...]."""
+  """Keys of items first .. first + count - 1 of a step: fold_in(fold_in(key, step), item). uint32 [count, 2].
+
+  They are raw key data, which pmap can split over devices; jax.random takes them like any key.
+  """
   base = jax.random.fold_in(key, step)
-  return jax.vmap(lambda i: jax.random.fold_in(base, i))(first + jnp.arange(count))
+  keys = jax.vmap(lambda i: jax.random.fold_in(base, i))(first + jnp.arange(count))
+  return jax.random.key_data(keys)
 
 
 def check_divisible(count: int, what: str) -> None:
@@ -45,13 +51,31 @@ def check_divisible(count: int, what: str) -> None:
     raise ValueError(f"{what} = {count} must be a multiple of the number of devices, {devices}")
 
 
+def _place(tree: Tree, spec: PartitionSpec) -> Tree:
+  # pmap moves host arrays by itself, but refuses device arrays that lie elsewhere than it wants them.
+  mesh = Mesh(np.array(jax.local_devices()), (_AXIS,))
+  return jax.device_put(tree, NamedSharding(mesh, spec))
+
+
 def _split(tree: Tree) -> Tree:
   n = jax.local_device_count()
-  return jax.tree.map(lambda x: x.reshape((n, x.shape[0] // n, *x.shape[1:])), tree)
+  parts = jax.tree.map(lambda x: x.reshape((n, x.shape[0] // n, *x.shape[1:])), tree)
+  return _place(parts, PartitionSpec(_AXIS))
 
 
 def _join(tree: Tree) -> Tree:
-  return jax.tree.map(lambda x: x.reshape((-1, *x.shape[2:])), tree)
+  """Host arrays [items, ...] from one shard [1, items/n, ...] on each local device.
+
+  On the host, since joining on devices is a collective program of its own: started while another is still running, the
+  two can wait for each other for ever on a CPU with few threads.
+  """
+
+  def joined(x: Array) -> np.ndarray:
+    shards = sorted(x.addressable_shards, key=lambda shard: shard.index[0].start or 0)
+    parts = [np.asarray(shard.data) for shard in shards]
+    return np.concatenate([part.reshape((-1, *part.shape[2:])) for part in parts])
+
+  return jax.tree.map(joined, tree)
 
 
 def parallel_map(
@@ -61,6 +85,7 @@ def parallel_map(
 
   On each device `chunk` items are vectorised at a time and the chunks run in turn: on a CPU a few configurations fill
   the cache. The first num_shared arguments go to every item whole. An item count that devices do not divide is padded.
+  Results are NumPy arrays.
   """
 
   def on_device(*args: Any) -> Any:
@@ -78,7 +103,7 @@ def parallel_map(
     items = jax.tree.map(repeat, items) if missing else items
     if len(items) not in compiled:
       compiled[len(items)] = jax.pmap(on_device, axis_name=_AXIS, in_axes=axes + (0,) * len(items))
-    result = _join(compiled[len(items)](*shared, *_split(items)))
+    result = _join(compiled[len(items)](*_place(shared, PartitionSpec()), *_split(items)))
     return jax.tree.map(lambda x: x[:count], result) if missing else result
 
   return run
@@ -90,7 +115,7 @@ def data_parallel(
   """(params, keys [batch]) -> (mean gradient, per-item outputs [batch]), batch split over devices.
 
   gradient: (params, one item's key) -> (gradient tree, output tree). Chunks are accumulated, so that a batch may be
-  larger than memory. The mean runs over the devices of all hosts.
+  larger than memory. The mean runs over the devices of all hosts; outputs are this host's, as NumPy arrays.
   """
 
   def on_device(params: Any, keys: Key) -> tuple[Any, Any]:
@@ -113,7 +138,8 @@ def data_parallel(
   mapped = jax.pmap(on_device, axis_name=_AXIS, in_axes=(None, 0))
 
   def run(params: Any, keys: Key) -> tuple[Any, Any]:
-    mean, outputs = mapped(params, _split(keys))
-    return jax.tree.map(lambda x: x[0], mean), _join(outputs)
+    mean, outputs = mapped(_place(params, PartitionSpec()), _split(keys))
+    # All devices hold the same mean; the first one's copy, without a gather.
+    return jax.tree.map(lambda x: x.addressable_data(0)[0], mean), _join(outputs)
 
   return run

@@ -15,10 +15,8 @@ from flowqcd.io import files
 
 def _plain(value: Any) -> Any:
   """A JSON value; JSON has no NaN and no infinity, so they become null."""
-  if isinstance(value, np.ndarray):
-    return [_plain(v) for v in value.tolist()]
-  if isinstance(value, np.generic):
-    value = value.item()
+  if isinstance(value, (np.ndarray, np.generic)):
+    value = value.tolist()
   if isinstance(value, float) and not math.isfinite(value):
     return None
   if isinstance(value, dict):

@@ -25,6 +25,26 @@ def dense(apply: Callable[[Array], Array], shape: tuple[int, ...], dtype: jnp.dt
   return columns.T
 
 
+# LU of one matrix at a time: jaxlib's batched LU on CPUs waits for helpers in the thread pool that it runs in, and never
+# returns when as many devices as the pool has threads do so at once (jaxlib 0.10.2).
+_lu_log_abs_det = jax.custom_batching.sequential_vmap(lambda a: jnp.linalg.slogdet(a)[1])
+_inverse = jax.custom_batching.sequential_vmap(jnp.linalg.inv)
+
+
+@jax.custom_vjp
+def log_abs_det(a: Array) -> Array:
+  """ln |det a| of a square matrix [n, n], by LU. d ln |det a| = Re tr(a^{-1} da)."""
+  return _lu_log_abs_det(a)
+
+
+def _log_abs_det_bwd(a: Array, g: Array) -> tuple[Array]:
+  # JAX's cotangent c of complex a means d = Re sum_ij c_ij da_ij.
+  return (g * _inverse(a).T,)
+
+
+log_abs_det.defvjp(lambda a: (_lu_log_abs_det(a), a), _log_abs_det_bwd)
+
+
 def _spinor_shape(u: Array, parities: int) -> tuple[int, ...]:
   lattice = sites.extents(u)
   volume = 1
@@ -52,7 +72,7 @@ def _log_det(u: Array, kappa: float, boundary: Boundary) -> Array:
     operator, shape = dirac.schur(u, kappa, boundary), _spinor_shape(u, 2)
   else:
     operator, shape = dirac.wilson(u, kappa, boundary), _spinor_shape(u, 1)
-  return jnp.linalg.slogdet(dense(operator.apply, shape, u.dtype))[1]
+  return log_abs_det(dense(operator.apply, shape, u.dtype))
 
 
 @precision.of_input
@@ -66,7 +86,7 @@ def log_det_regulated(
 @functools.partial(jax.jit, static_argnames="boundary")
 def _log_det_regulated(u: Array, kappa: float, boundary: Boundary, mu0: float) -> Array:
   matrix = dense(dirac.wilson(u, kappa, boundary).apply, _spinor_shape(u, 1), u.dtype)
-  return jnp.linalg.slogdet(matrix @ matrix.conj().T + mu0 * jnp.eye(len(matrix)))[1]
+  return log_abs_det(matrix @ matrix.conj().T + mu0 * jnp.eye(len(matrix)))
 
 
 def stochastic_surrogate(

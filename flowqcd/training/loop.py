@@ -42,12 +42,14 @@ def initial_state(key: Key, params: Params, optimizer: optax.GradientTransformat
   return State(zero, jax.random.key_data(key), params, optimizer.init(params), zero)
 
 
-def make_update(optimizer: optax.GradientTransformation) -> Callable[..., tuple[State, Metrics]]:
-  """(state, gradient, log_w) -> the next state and metrics. A step with a gradient that is not finite changes nothing
-  but the counters."""
+def make_update(optimizer: optax.GradientTransformation) -> Callable[..., tuple[State, Array, Array]]:
+  """(state, gradient) -> the next state, the gradient's norm, and whether it was finite.
+
+  A step with a gradient that is not finite changes nothing but the counters.
+  """
 
   @jax.jit
-  def update(state: State, gradient: Params, log_w: Array) -> tuple[State, Metrics]:
+  def update(state: State, gradient: Params) -> tuple[State, Array, Array]:
     norm = optax.global_norm(gradient)
     finite = jnp.isfinite(norm)
     changes, opt_state = optimizer.update(gradient, state.opt_state, state.params)
@@ -60,7 +62,7 @@ def make_update(optimizer: optax.GradientTransformation) -> Callable[..., tuple[
       keep(opt_state, state.opt_state),
       state.skipped + jnp.where(finite, 0, 1).astype(state.skipped.dtype),
     )
-    return new, Metrics(log_w, norm, finite)
+    return new, norm, finite
 
   return update
 
@@ -89,10 +91,10 @@ def train(
   while int(state.step) < num_steps:
     keys = distributed.item_keys(key, state.step, jax.process_index() * local, local)
     mean, outcome = mean_gradient(state.params, keys)
-    state, metrics = update(state, mean, outcome.log_w)
-    bad = 0 if bool(metrics.finite) else bad + 1
+    state, norm, finite = update(state, mean)
+    bad = 0 if bool(finite) else bad + 1
     if bad > max_bad_steps:
       raise Diverged(
         f"{bad} steps in a row up to step {int(state.step)} had no finite gradient; the last good checkpoint is kept"
       )
-    yield state, metrics
+    yield state, Metrics(outcome.log_w, norm, finite)

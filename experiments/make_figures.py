@@ -1,0 +1,58 @@
+"""Figures, report and summary of a measured run: `python -m experiments.make_figures --preset=...`."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from experiments import configuration, environment, presets, report, summary
+from flowqcd.analysis import figures, histograms
+from flowqcd.io import files, metrics
+
+
+def run(config: presets.Experiment) -> dict[str, Any]:
+  """Write figure2, figure3, log_weights, (pion) as PNG and PDF, summary.json and report.md; return the summary.
+
+  All are made anew from what is stored, so that they may be remade at any time.
+  """
+  environment.start(config)
+  folder = environment.claim(config)
+  data = summary.load(folder)
+  panels = summary.panels(data)
+  comparisons = histograms.compare_all(panels, data.log_w, config.measurement.bins)
+  squares = histograms.residuals2(comparisons)
+  chi2 = histograms.chi2_summary(squares, len(panels))
+  drawn = {
+    "figure2": figures.observable_histograms([p.label for p in panels], comparisons),
+    "figure3": figures.residual_distribution(squares, len(panels)),
+    "log_weights": figures.log_weight_histogram(data.log_w),
+  }
+  pairs = summary.pairs(config, data)
+  if "pion" in pairs:
+    drawn["pion"] = figures.correlator(*pairs["pion"])
+  for name, figure in drawn.items():
+    _save(figure, folder / name)
+  names = list(drawn) + (["training"] if (folder / "training.png").exists() else [])
+  numbers = summary.numbers(config, data, chi2)
+  metrics.write_json(folder / "summary.json", numbers)
+  with files.atomic(folder / "report.md", overwrite=True) as handle:
+    handle.write(report.markdown(config, numbers, names).encode())
+  environment.say(f"{folder / 'report.md'}: ess {numbers['ess_marginal']:.4f}")
+  return numbers
+
+
+def _save(figure: Figure, path: pathlib.Path) -> None:
+  for kind in ("png", "pdf"):
+    with files.atomic(path.with_suffix(f".{kind}"), overwrite=True) as handle:
+      figure.savefig(handle, format=kind)
+
+
+def main() -> None:
+  """Command line."""
+  configuration.run(run, presets.PRESETS, "reproduce")
+
+
+if __name__ == "__main__":
+  main()

@@ -1,0 +1,109 @@
+"""The report of a run in Markdown, from its summary alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from experiments import configuration, presets
+
+_CAPTIONS = {
+  "figure2": "Observables from the reweighted flow and from HMC, and their ratio.",
+  "figure3": "Squared residuals of all bins above, against chi^2 with one degree of freedom.",
+  "log_weights": "Log weights under the flow, and reweighted to the target.",
+  "pion": "Pion correlator from a point source, D = 1 - kappa H.",
+  "training": "Training: loss and ESS per batch.",
+}
+_ROWS = (
+  ("plaquette", "plaquette, eq. 2"),
+  ("mean_plaquette", "plaquette, per plaquette"),
+  ("polyakov", "Polyakov loop, Re tr, eq. 3"),
+  ("pion", "pion correlator, eq. 4"),
+  ("q2", "topological charge squared, eq. 5, at the flow time"),
+  ("energy", "energy density at the flow time"),
+)
+
+
+def number(value: float, error: float) -> str:
+  """A value with its error in brackets, on the last two digits: 0.36512(43)."""
+  if not (math.isfinite(value) and math.isfinite(error) and error > 0):
+    return f"{value:.6g}"
+  digits = max(0, 1 - math.floor(math.log10(error)))
+  scaled = round(error * 10**digits)
+  if digits > 5 and abs(value) < 1e-2:
+    exponent = math.floor(math.log10(max(abs(value), error)))
+    return f"{number(value / 10.0**exponent, error / 10.0**exponent)}e{exponent}"
+  shown = f"{scaled}" if digits else f"{error:.0f}"
+  return f"{value:.{digits}f}({shown})"
+
+
+def markdown(
+  config: presets.Experiment, numbers: Mapping[str, Any], figures: Sequence[str]
+) -> str:
+  """The whole report. figures: names of PNG files beside it."""
+  theory = config.theory
+  quarks = f"N_f = {theory.num_flavours}, kappa = {theory.kappa}" if theory.num_flavours else "no quarks"
+  group = f"SU({theory.nc})" if theory.nc > 1 else "U(1)"
+  lattice = "x".join(map(str, theory.lattice))
+  parts = [
+    f"# Flow against HMC: {group}, {lattice}, beta = {theory.beta}, {quarks}\n",
+    _verdict(numbers),
+    _table(numbers),
+    _costs(numbers),
+    *(f"![{_CAPTIONS[name]}]({name}.png)\n\n*{_CAPTIONS[name]}*\n" for name in figures),
+    "## Configuration\n",
+    "\n".join(f"- `{key}`: {value}" for key, value in configuration.to_dict(config).items()),
+  ]
+  return "\n".join(parts) + "\n"
+
+
+def _verdict(n: Mapping[str, Any]) -> str:
+  haar = f" (plain reweighting from Haar: {n['ess_haar']:.1e})" if n["ess_haar"] else ""
+  lines = [
+    f"{n['num_flow_samples']} flow samples have an effective sample size of "
+    f"**{number(n['ess_marginal'], n['ess_marginal_err'])}** per sample{haar}; ln Z = "
+    f"{number(n['log_z'], n['log_z_err'])}, without the action's constant and with det D of D = 1 - kappa H.",
+    f"All {n['chi2_num_bins']} bins of figure 2 together have chi^2 = {n['chi2_residuals']:.1f} "
+    f"(p = {n['chi2_p_value']:.2g}).",
+    *(f"**Warning:** {text}." for text in n["weight_warnings"]),
+  ]
+  return "\n\n".join(lines) + "\n"
+
+
+def _table(n: Mapping[str, Any]) -> str:
+  lines = ["| observable | flow | HMC | difference / error |", "|---|---|---|---|"]
+  for name, label in _ROWS:
+    if f"{name}_flow" not in n:
+      continue
+    four = [n[f"{name}_{which}"] for which in ("flow", "flow_err", "hmc", "hmc_err")]
+    if getattr(four[0], "ndim", 0):
+      rows = [(f"{label}, t = {t}", values) for t, values in enumerate(zip(*four))]
+    else:
+      rows = [(label, [float(x) for x in four])]
+    for text, (flow, flow_err, hmc, hmc_err) in rows:
+      sigma = (flow - hmc) / math.hypot(flow_err, hmc_err)
+      lines.append(
+        f"| {text} | {number(flow, flow_err)} | {number(hmc, hmc_err)} | {sigma:+.1f} |"
+      )
+  return "\n".join(lines) + "\n"
+
+
+def _costs(n: Mapping[str, Any]) -> str:
+  rows = [
+    ("samples / trajectories", n["num_flow_samples"], n["num_hmc_trajectories"]),
+    ("CPU seconds", f"{n['cpu_seconds_flow']:.0f}", f"{n['cpu_seconds_hmc']:.0f}"),
+    (
+      "CPU seconds per effective sample",
+      f"{n['cpu_seconds_per_effective_sample_flow']:.3f}",
+      f"{n['cpu_seconds_per_effective_sample_hmc']:.3f}",
+    ),
+  ]
+  table = "\n".join(f"| {a} | {b} | {c} |" for a, b, c in rows)
+  return (
+    f"| cost | flow | HMC |\n|---|---|---|\n{table}\n\n"
+    f"HMC: acceptance {n['hmc_acceptance']:.4f}, <exp(-dH)> = "
+    f"{number(n['hmc_exp_minus_dh'], n['hmc_exp_minus_dh_err'])}, tau_int of the plaquette "
+    f"{number(n['hmc_tau_int_plaquette'], n['hmc_tau_int_plaquette_err'])} trajectories (1/2 + sum rho). "
+    "Flow: sampling and exact weights.\n"
+  )

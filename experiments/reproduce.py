@@ -1,0 +1,25 @@
+"""The whole chain: train, sample, HMC, measure, figures. `python -m experiments.reproduce --preset=...`.
+
+Every stage goes on from what it finds in the run's folder, so the same command after a kill finishes the run.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from experiments import configuration, make_figures, measure, presets
+
+
+def run(config: presets.Experiment) -> dict[str, Any]:
+  """Run all stages and return the content of summary.json."""
+  measure.run(config)
+  return make_figures.run(config)
+
+
+def main() -> None:
+  """Command line."""
+  configuration.run(run, presets.PRESETS, "reproduce")
+
+
+if __name__ == "__main__":
+  main()

@@ -1,0 +1,161 @@
+"""The numbers of a run: estimates from flow and HMC, their agreement, and what each cost."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from experiments import presets, run_hmc
+from flowqcd.analysis import histograms, statistics, weights
+from flowqcd.io import ensembles, metrics
+
+
+class Data(NamedTuple):
+  """What a run has stored. log_w: [N]; flow: {name: [N, ...]}; hmc: {name: [streams, n, ...]} of stored configurations;
+  trajectories: {name: [streams, all trajectories]}; cpu: {stage: seconds per part [parts]}; haar: of haar.json, or None.
+  """
+
+  log_w: np.ndarray
+  flow: dict[str, np.ndarray]
+  hmc: dict[str, np.ndarray]
+  trajectories: dict[str, np.ndarray]
+  cpu: dict[str, np.ndarray]
+  haar: dict[str, float] | None
+
+
+def load(folder: pathlib.Path) -> Data:
+  """Read a finished run. Raises EnsembleError where a part of it is missing."""
+  flow, hmc = (ensembles.Ensemble.open(folder / name) for name in ("flow", "hmc"))
+  flow_measured, hmc_measured = (
+    ensembles.Ensemble.open(folder / f"{name}-measured") for name in ("flow", "hmc")
+  )
+  for source, measured in ((flow, flow_measured), (hmc, hmc_measured)):
+    if source.num_parts != measured.num_parts:
+      raise ensembles.EnsembleError(
+        f"{measured.path} covers {measured.num_parts} of {source.num_parts} parts; run experiments.measure"
+      )
+  record = folder / "haar.json"
+  return Data(
+    flow.read("log_w"),
+    {name: flow_measured.read(name) for name in flow_measured.names},
+    {name: run_hmc.series(hmc_measured, name) for name in hmc_measured.names},
+    {name: run_hmc.trajectories(hmc, name) for name in ("accepted", "delta_h", "plaquette")},
+    {name: store.attributes("cpu_seconds") for name, store in (("flow", flow), ("hmc", hmc))},
+    metrics.read_json(record) if record.exists() else None,
+  )
+
+
+class Pair(NamedTuple):
+  """The same observable from both ensembles."""
+
+  flow: statistics.Estimate
+  hmc: statistics.Estimate
+
+
+def pairs(config: presets.Experiment, data: Data) -> dict[str, Pair]:
+  """Expectation values by name: plaquette (eq. 2), mean_plaquette, polyakov (real part), pion [T], q2, energy.
+
+  The plaquette of HMC is averaged over all trajectories, the rest over stored configurations; errors are bootstrap for
+  the flow and the Gamma method for HMC.
+  """
+  reweighted = lambda x: weights.reweighted_mean(data.log_w, x)
+  nd = len(config.theory.lattice)
+  planes = nd * (nd - 1) // 2
+  plaquette = statistics.chain_mean(data.trajectories["plaquette"])
+  found = {
+    "plaquette": Pair(reweighted(data.flow["plaquette"]), _scaled(plaquette, planes)),
+    "mean_plaquette": Pair(reweighted(data.flow["mean_plaquette"]), plaquette),
+  }
+  for name in ("polyakov", "energy"):
+    found[name] = Pair(
+      reweighted(data.flow[name].real), statistics.chain_mean(data.hmc[name].real)
+    )
+  if "charge" in data.flow:
+    squares = data.flow["charge"] ** 2, data.hmc["charge"] ** 2
+    found["q2"] = Pair(reweighted(squares[0]), statistics.chain_mean(squares[1]))
+  if "pion" in data.flow:
+    means = [statistics.chain_mean(series) for series in np.moveaxis(data.hmc["pion"], -1, 0)]
+    hmc = statistics.Estimate(
+      np.array([m.value for m in means]), np.array([m.error for m in means])
+    )
+    found["pion"] = Pair(reweighted(data.flow["pion"]), hmc)
+  return found
+
+
+def _scaled(estimate: statistics.Estimate, factor: float) -> statistics.Estimate:
+  return statistics.Estimate(factor * estimate.value, factor * estimate.error)
+
+
+def panels(data: Data) -> list[histograms.Panel]:
+  """The histograms of figure 2: plaquette, Polyakov loop, pion correlator at half time, topological charge.
+
+  HMC's stored configurations are thinned further where an observable's tau_int asks for it.
+  """
+  half = data.flow["pion"].shape[-1] // 2 if "pion" in data.flow else 0
+  choices = [
+    (r"plaquette $P$", "plaquette", lambda x: x),
+    (r"Polyakov loop Re $L$", "polyakov", lambda x: x.real),
+    (rf"pion correlator $C_\pi({half})$", "pion", lambda x: x[..., half]),
+    (r"topological charge $Q$", "charge", lambda x: x),
+  ]
+  choices = [(label, name, f) for label, name, f in choices if name in data.flow]
+  series = [(label, f(data.flow[name]), f(data.hmc[name])) for label, name, f in choices]
+  slowest = max(statistics.gamma_method(hmc).tau_int for _, _, hmc in series)
+  every = max(1, round(2 * slowest))
+  return [
+    histograms.Panel(label, flow, statistics.thin(hmc, every).ravel()) for label, flow, hmc in series
+  ]
+
+
+def steady(seconds: np.ndarray) -> float:
+  """CPU seconds of all parts at the pace of the median one: without the compilation that the first one carries."""
+  return float(np.median(seconds) * len(seconds))
+
+
+def numbers(
+  config: presets.Experiment, data: Data, chi2: histograms.Chi2Summary
+) -> dict[str, Any]:
+  """Content of summary.json. Keys ending in _err are one-sigma errors; lists run over time slices."""
+  ess, accepted = float(weights.ess(data.log_w)), data.trajectories["accepted"]
+  log_z, tau = weights.log_z(data.log_w), statistics.gamma_method(data.trajectories["plaquette"])
+  count = len(data.log_w)
+  boltzmann = weights.reweighted_mean(
+    np.zeros(accepted.size), np.exp(-data.trajectories["delta_h"].ravel())
+  )
+  independent = statistics.num_independent(accepted.size, tau.tau_int)
+  summary = {
+    "ess_marginal": ess,
+    "ess_marginal_err": weights.ess_error(data.log_w),
+    "ess_haar": data.haar["ess"] if data.haar else None,
+    "num_haar_samples": data.haar["num_samples"] if data.haar else 0,
+    "weight_warnings": list(weights.diagnose(data.log_w).messages),
+    "num_flow_samples": count,
+    "num_hmc_trajectories": int(accepted.size),
+    "num_hmc_stored": int(data.hmc["plaquette"].size),
+    "hmc_acceptance": float(accepted.mean()),
+    "hmc_acceptance_err": float(accepted.mean(axis=1).std(ddof=1) / len(accepted) ** 0.5)
+    if len(accepted) > 1
+    else None,
+    "hmc_exp_minus_dh": float(boltzmann.value),
+    "hmc_exp_minus_dh_err": float(boltzmann.error),
+    "hmc_rms_dh": float(np.sqrt(np.mean(data.trajectories["delta_h"] ** 2))),
+    "hmc_tau_int_plaquette": tau.tau_int,
+    "hmc_tau_int_plaquette_err": tau.tau_int_error,
+  }
+  for name, pair in pairs(config, data).items():
+    for ensemble, estimate in zip(("flow", "hmc"), pair):
+      summary[f"{name}_{ensemble}"] = estimate.value
+      summary[f"{name}_{ensemble}_err"] = estimate.error
+  return summary | {
+    "log_z": float(log_z.value),
+    "log_z_err": float(log_z.error),
+    "chi2_residuals": chi2.chi2,
+    "chi2_num_bins": chi2.num_bins,
+    "chi2_p_value": chi2.p_value,
+    "cpu_seconds_flow": float(data.cpu["flow"].sum()),
+    "cpu_seconds_hmc": float(data.cpu["hmc"].sum()),
+    "cpu_seconds_per_effective_sample_flow": steady(data.cpu["flow"]) / (count * ess),
+    "cpu_seconds_per_effective_sample_hmc": steady(data.cpu["hmc"]) / independent,
+  }
