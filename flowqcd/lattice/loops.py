@@ -29,9 +29,22 @@ def plaquette(u: Array, mu: int, nu: int) -> Array:
 
 def staple(u: Array, mu: int) -> Array:
   """Sum A of the 2(Nd-1) staples, such that U_mu(x) A(x) sums the plaquettes through the link. -> [Nc, Nc, *L]."""
-  lattice, v = sites.extents(u), sites.flatten(u)
-  loop = link_plaquettes(v, lattice)[mu]
-  return sites.unflatten(group.mul(group.adjoint(v[mu]), loop), lattice)
+  lattice = sites.extents(u)
+  return sites.unflatten(flat_staple(sites.flatten(u), lattice, mu), lattice)
+
+
+def flat_staple(v: Array, lattice: sites.Extents, mu: int) -> Array:
+  """`staple` on flat links v [Nd, Nc, Nc, V] -> [Nc, Nc, V]: four products a plane."""
+  mul, adj = group.mul, group.adjoint
+  total = jnp.zeros_like(v[mu])
+  for nu in range(len(lattice)):
+    if nu == mu:
+      continue
+    side, top = sites.shift(v[nu], lattice, mu), sites.shift(v[mu], lattice, nu)
+    above = mul(side, adj(mul(v[nu], top)))
+    below = mul(adj(mul(v[mu], side)), v[nu])
+    total = total + above + sites.shift(below, lattice, nu, -1)
+  return total
 
 
 def rectangle(u: Array, mu: int, nu: int) -> Array:

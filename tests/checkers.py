@@ -1,0 +1,143 @@
+"""One checker for each contract of flowqcd.types, applied to every implementation."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from fields import gauge_function
+
+from flowqcd.lattice import exponential, group, sites
+from flowqcd.mcmc import hmc
+
+
+def check_action(action, u, key, transform_fields=None, tol=1e-6):
+  """Gauge invariance of the value, and the force against a central difference along a random direction.
+
+  transform_fields: (fields, g) -> fields in the other gauge; None where there are no fields to transform.
+  """
+  lattice, nc = sites.extents(u), u.shape[1]
+  value_of, force_of = jax.jit(action.value), jax.jit(action.force)
+  fields = action.refresh(key, u)
+  value = value_of(u, fields)
+  assert np.isfinite(value)
+
+  g = gauge_function(nc, lattice)
+  moved = fields if transform_fields is None else transform_fields(fields, g)
+  np.testing.assert_allclose(
+    value_of(sites.gauge_transform(u, g), moved), value, rtol=1e-10, atol=1e-9
+  )
+
+  v = sites.flatten(u)
+  x = group.gaussian(jax.random.fold_in(key, 1), v.shape, v.dtype)
+  force = sites.flatten(force_of(u, fields))
+  assert np.abs(force + group.adjoint(force)).max() < 1e-10 * (1 + np.abs(force).max())
+  slope = jnp.sum(group.to_coordinates(x) * group.to_coordinates(force))
+  at = lambda e: value_of(sites.unflatten(group.mul(exponential.exp(e * x), v), lattice), fields)
+  step = 1e-4
+  # Fourth-order central difference.
+  difference = (8 * (at(step) - at(-step)) - (at(2 * step) - at(-2 * step))) / (12 * step)
+  np.testing.assert_allclose(slope, difference, rtol=tol, atol=tol)
+
+
+def check_operator(operator_of, u, shape, transform=None, gamma5=None):
+  """Adjoint, gamma5-hermiticity and gauge covariance of the operator at links u on fields of `shape`.
+
+  transform: (psi, g) -> psi in the other gauge.
+  """
+  operator = operator_of(u)
+  first, second = jax.random.normal(jax.random.key(5), (2, *shape), u.dtype)
+  inner = lambda a, b: jnp.vdot(a, b)
+  np.testing.assert_allclose(
+    inner(first, operator.apply(second)), inner(operator.adjoint(first), second), rtol=1e-11
+  )
+  if gamma5 is not None:
+    np.testing.assert_allclose(
+      operator.adjoint(first), gamma5(operator.apply(gamma5(first))), atol=1e-12
+    )
+  if transform is not None:
+    g = gauge_function(u.shape[1], sites.extents(u))
+    other = operator_of(sites.gauge_transform(u, g))
+    np.testing.assert_allclose(
+      other.apply(transform(first, g)), transform(operator.apply(first), g), atol=1e-11
+    )
+
+
+def transform_spinor(psi, g):
+  """g(x) psi(x) on flat spinors [Ns, Nc, V]."""
+  return jnp.einsum("ijv,sjv->siv", g.reshape(*g.shape[:2], -1), psi)
+
+
+def log_jacobian(function, u):
+  """ln |det| of a map of links in group coordinates: U -> e^{x^a T^a} U on both sides. A dense matrix."""
+  lattice, v = sites.extents(u), sites.flatten(u)
+  nc = u.shape[1]
+  image = sites.flatten(function(u))
+
+  def displaced(x):
+    moved = group.mul(exponential.exp(group.from_coordinates(x, nc)), v)
+    end = sites.flatten(function(sites.unflatten(moved, lattice)))
+    # At x = 0 this is the identity; its tangent is in the algebra.
+    return group.to_coordinates(group.mul(end, group.adjoint(image)))
+
+  x = jnp.zeros((len(v), len(group.basis(nc)), v.shape[-1]))
+  jacobian = jax.jit(jax.jacrev(displaced))(x)
+  n = x.size
+  return np.linalg.slogdet(np.asarray(jacobian).reshape(n, n))[1]
+
+
+def check_flow(flow, params, z, round_trip=1e-10, jacobian=None, equivariance=1e-10):
+  """Round trip, both log-determinants, gauge and translation equivariance of a flow on links z.
+
+  jacobian: how far the log-determinant may be from the dense one; None leaves that out.
+  """
+  lattice = sites.extents(z)
+  forward, inverse = jax.jit(flow.forward), jax.jit(flow.inverse)
+  u, logdet = forward(params, z)
+  assert group.violation(sites.flatten(u)) < 1e-11
+  back, back_logdet = inverse(params, u)
+  assert np.abs(back - z).max() < round_trip
+  assert abs(logdet + back_logdet) < round_trip * z[0, 0, 0].size * 10
+  g = gauge_function(z.shape[1], lattice)
+  other, other_logdet = forward(params, sites.gauge_transform(z, g))
+  np.testing.assert_allclose(other, sites.gauge_transform(u, g), atol=equivariance)
+  np.testing.assert_allclose(other_logdet, logdet, rtol=1e-10, atol=equivariance)
+  offset = tuple(range(1, len(lattice) + 1))
+  other, other_logdet = forward(params, sites.translate(z, offset))
+  np.testing.assert_allclose(other, sites.translate(u, offset), atol=equivariance)
+  np.testing.assert_allclose(other_logdet, logdet, rtol=1e-10, atol=equivariance)
+  if jacobian is not None:
+    dense = log_jacobian(lambda z: flow.forward(params, z).point, z)
+    assert abs(dense - logdet) < jacobian, f"dense {dense}, flow {logdet}"
+
+
+def check_reversible(action, u, key, tau=0.5, steps=5, tol=1e-11, integrator=None):
+  """Flipping the momentum and evolving again returns to the start."""
+  from flowqcd.lattice import integrators
+
+  integrator = integrator or integrators.LEAPFROG
+  fields = action.refresh(key, u)
+  v = sites.flatten(u)
+  momentum = group.gaussian(jax.random.fold_in(key, 1), v.shape, v.dtype)
+  evolve = jax.jit(lambda u, p: hmc.evolve(action, u, p, fields, tau, steps, integrator))
+  there = evolve(u, momentum)
+  back = evolve(there.u, -there.momentum)
+  assert np.abs(there.u - u).max() > 0.1
+  assert np.abs(back.u - u).max() < tol
+  assert np.abs(back.momentum + momentum).max() < tol
+  assert abs(back.delta_h + there.delta_h) < tol * 100
+
+
+def check_kernel(kernel, u, key, measure, exact, num_steps, thermalisation=50, sigmas=4.0):
+  """The chain's mean of measure(u) is `exact` within its error. u: [streams, ...]; errors from stream means."""
+  streams = u.shape[0]
+  keys = jax.random.split(key, num_steps)
+
+  def body(states, key):
+    out = jax.vmap(kernel.step)(jax.random.split(key, streams), states)
+    return out.state, jax.vmap(measure)(out.state.u)
+
+  start = jax.vmap(kernel.init)(jax.random.split(key, streams), u)
+  _, values = jax.jit(lambda s, k: jax.lax.scan(body, s, k))(start, keys)
+  means = np.asarray(values)[thermalisation:].mean(axis=0)
+  error = means.std(axis=0, ddof=1) / np.sqrt(streams)
+  assert abs(means.mean(axis=0) - exact) < sigmas * error, f"{means.mean(axis=0)} +- {error}, exact {exact}"
+  return error

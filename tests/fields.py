@@ -1,0 +1,58 @@
+"""Random fields and reference configurations."""
+
+import json
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flowqcd.io import ildg, nersc
+from flowqcd.lattice import group, sites
+
+DATA = pathlib.Path(__file__).parent / "data"
+
+
+def links(nc: int, lattice: tuple[int, ...], seed: int = 0, dtype=jnp.complex128):
+  """Haar-random links [Nd, Nc, Nc, *L]."""
+  shape = (len(lattice), nc, nc, int(np.prod(lattice)))
+  return sites.unflatten(group.haar(jax.random.key(seed), shape, dtype), lattice)
+
+
+def gauge_function(nc: int, lattice: tuple[int, ...], seed: int = 1, dtype=jnp.complex128):
+  """Haar-random site matrices [Nc, Nc, *L]."""
+  shape = (nc, nc, int(np.prod(lattice)))
+  return group.haar(jax.random.key(seed), shape, dtype).reshape(nc, nc, *lattice)
+
+
+def unit_links(nc: int, lattice: tuple[int, ...]) -> np.ndarray:
+  nd = len(lattice)
+  eye = np.eye(nc, dtype=complex).reshape((1, nc, nc) + (1,) * nd)
+  return np.ascontiguousarray(np.broadcast_to(eye, (nd, nc, nc, *lattice)))
+
+
+def time_first(values: list, nd: int) -> tuple:
+  """Extents or phases in the fixtures' order (x, y, z, t or x, t) in ours."""
+  return (values[-1], *values[:-1]) if nd == 4 else tuple(values[::-1])
+
+
+def fixtures() -> list[dict]:
+  """Entries of dirac_fixtures.json, made by an independent dense NumPy implementation."""
+  return json.loads((DATA / "numpy" / "dirac_fixtures.json").read_text())
+
+
+def fixture_links(entry: dict) -> np.ndarray:
+  lattice = time_first(entry["dims"], len(entry["dims"]))
+  if "file" not in entry:
+    return unit_links(entry["nc"], lattice)
+  path = DATA / "numpy" / entry["file"]
+  if path.suffix == ".npz":
+    # The file has [mu = x,t][x][t][a][b].
+    u = np.load(path)["U"].transpose(0, 3, 4, 1, 2).swapaxes(3, 4)[::-1]
+    return np.ascontiguousarray(u).astype(complex)
+  return nersc.read(path)[0]
+
+
+def tmlqcd(number: str) -> np.ndarray:
+  """One of the two N_f = 2 configurations by tmLQCD."""
+  return ildg.read(DATA / "tmlqcd" / f"nf2_b1.0_k0.1_apbc.{number}.lime")[0]

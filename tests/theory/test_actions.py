@@ -1,0 +1,141 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from checkers import check_action, transform_spinor
+from fields import DATA, links
+
+from flowqcd.lattice import checkerboard, group, sites
+from flowqcd.mcmc import hmc
+from flowqcd.theory import determinant, gauge, pseudofermion
+
+GAUGE = pytest.mark.parametrize(
+  "nc, lattice", [(1, (3, 4)), (2, (2, 3, 4)), (3, (4, 3)), (3, (2, 3, 2, 4))]
+)
+QUARKS = pytest.mark.parametrize("nc, lattice", [(1, (4, 6)), (2, (4, 4)), (3, (2, 2, 4, 2))])
+
+
+def _odd_transform(lattice):
+  def transform(phi, g):
+    full = checkerboard.merge(jnp.zeros_like(phi), phi, lattice)
+    return checkerboard.split(transform_spinor(full, g), lattice)[1]
+
+  return transform
+
+
+@GAUGE
+def test_gauge_action_and_force(nc, lattice):
+  u = links(nc, lattice)
+  check_action(gauge.action(2.7), u, jax.random.key(0))
+  by_hand = gauge.wilson_force(u, 2.7)
+  autodiff = gauge.from_function(lambda u: gauge.wilson(u, 2.7))
+  by_autodiff = jax.jit(autodiff.force)(u, ())
+  np.testing.assert_allclose(by_hand, by_autodiff, atol=1e-12)
+
+
+@QUARKS
+def test_pseudofermion_actions(nc, lattice):
+  u, key = links(nc, lattice), jax.random.key(3)
+  odd = _odd_transform(lattice)
+  check_action(pseudofermion.plain(0.15), u, key, transform_spinor, 1e-5)
+  check_action(pseudofermion.plain(0.15, mu0=0.02), u, key, transform_spinor, 1e-5)
+  check_action(pseudofermion.even_odd(0.15), u, key, odd, 1e-5)
+  for part in pseudofermion.hasenbusch(0.15, 0.4):
+    check_action(part, u, key, odd, 1e-5)
+  total = gauge.total(gauge.action(1.3), pseudofermion.even_odd(0.15))
+  check_action(total, u, key, lambda f, g: (f[0], odd(f[1], g)), 1e-5)
+
+
+def test_pseudofermions_integrate_to_the_determinant():
+  """E[e^{-S(u') + S(u)}] over fields refreshed at u is det(u')/det(u), for every variant."""
+  u = links(1, (4, 4))
+  x = 0.05 * group.gaussian(jax.random.key(1), (2, 1, 1, 16), u.dtype)
+  other = sites.unflatten(jnp.exp(x) * sites.flatten(u), (4, 4))
+  kappa, mu0 = 0.15, 0.05
+  exact = 2 * (determinant.log_det(other, kappa) - determinant.log_det(u, kappa))
+  regulated = determinant.log_det_regulated(other, kappa, None, mu0) - (
+    determinant.log_det_regulated(u, kappa, None, mu0)
+  )
+  variants = (
+    (pseudofermion.plain(kappa), exact),
+    (pseudofermion.plain(kappa, mu0=mu0), regulated),
+    (pseudofermion.even_odd(kappa), exact),
+    (gauge.total(*pseudofermion.hasenbusch(kappa, 0.5)), exact),
+  )
+  for action, log_ratio in variants:
+
+    def ratio(key, action=action):
+      fields = action.refresh(key, u)
+      return jnp.exp(action.value(u, fields) - action.value(other, fields))
+
+    values = np.asarray(jax.jit(jax.vmap(ratio))(jax.random.split(jax.random.key(2), 20_000)))
+    error = values.std() / np.sqrt(len(values))
+    assert abs(values.mean() - np.exp(log_ratio)) < 4 * error
+    assert error < 0.02
+
+
+def test_the_value_of_a_fresh_field_is_the_gaussian_norm():
+  # S = |chi|^2 at refresh: mean dim, the number of complex components.
+  u = links(3, (2, 2, 2, 2))
+  for action, parities in ((pseudofermion.plain(0.12), 1), (pseudofermion.even_odd(0.12), 2)):
+    value = jax.jit(jax.vmap(lambda k, a=action: a.value(u, a.refresh(k, u))))
+    found = np.asarray(value(jax.random.split(jax.random.key(4), 400)))
+    dim = 12 * 16 // parities
+    assert abs(found.mean() - dim) < 4 * found.std() / 20
+    assert found.std() == pytest.approx(np.sqrt(dim), rel=0.15)
+
+
+def test_an_unconverged_solver_gives_nan_not_a_number():
+  u = links(3, (2, 2, 2, 2))
+  action = pseudofermion.even_odd(0.4, tolerances=(1e-40, 1e-40))
+  assert np.isnan(action.value(u, action.refresh(jax.random.key(0), u)))
+
+
+def test_hasenbusch_needs_a_mass():
+  with pytest.raises(ValueError, match="positive"):
+    pseudofermion.hasenbusch(0.1, 0.0)
+
+
+def _tmlqcd_links(name):
+  raw = np.fromfile(DATA / "tmlqcd" / "trajectory_eo" / name, "<c16")
+  return jnp.asarray(sites.from_sites_first(raw.reshape(4, 4, 4, 4, 4, 3, 3)))
+
+
+def _tmlqcd_algebra(name):
+  raw = np.fromfile(DATA / "tmlqcd" / "trajectory_eo" / name, "<f8")
+  return np.moveaxis(raw.reshape(4, 4, 4, 4, 4, 8), (4, 5), (0, 1)).reshape(4, 8, 256)
+
+
+def test_a_whole_trajectory_of_tmlqcd():
+  """Links, momenta and dH after five leapfrog steps with even/odd pseudofermions, and the initial forces.
+
+  There U' = exp(i eps p lambda) U, so its tau = 0.25 is ours of 0.5, and its force is twice ours. Its antiperiodic phase is
+  spread over the time links: phi here is phi there times e^{i pi t/T}.
+  """
+  u0, u1 = _tmlqcd_links("dump_U0.bin"), _tmlqcd_links("dump_U1.bin")
+  p0, p1 = _tmlqcd_algebra("dump_P0.bin"), _tmlqcd_algebra("dump_P1.bin")
+  raw = np.fromfile(DATA / "tmlqcd" / "trajectory_eo" / "dump_pf_1.bin", "<c16")
+  time = np.indices((4, 4, 4, 4))[0].ravel()
+  full = raw.reshape(256, 4, 3).transpose(1, 2, 0) * np.exp(1j * np.pi * time / 4)
+  even, phi = checkerboard.split(jnp.asarray(full), (4, 4, 4, 4))
+  assert not even.any()
+
+  quarks = pseudofermion.even_odd(0.1)
+  coordinates = lambda force: group.to_coordinates(sites.flatten(force))
+  np.testing.assert_allclose(
+    2 * coordinates(gauge.wilson_force(u0, 1.0)), _tmlqcd_algebra("dump_F0_gauge_0.bin"), atol=1e-13
+  )
+  np.testing.assert_allclose(
+    2 * coordinates(quarks.force(u0, phi)), _tmlqcd_algebra("dump_F0_det_1.bin"), atol=1e-12
+  )
+  assert float(quarks.value(u0, phi)) == pytest.approx(1545.88286924215, abs=1e-8)
+  # There the plaquettes enter the printed energy with the opposite sign.
+  assert float(gauge.wilson(u0, 1.0)) == pytest.approx(-8.8953844824018049e01, abs=1e-11)
+
+  action = gauge.total(gauge.action(1.0), quarks)
+  momentum = group.from_coordinates(jnp.asarray(p0), 3)
+  assert float(hmc.kinetic(momentum)) == pytest.approx(4.1303833564532924e03, abs=1e-9)
+  end = jax.jit(lambda u, m, f: hmc.evolve(action, u, m, ((), f), 0.5, 5))(u0, momentum, phi)
+  np.testing.assert_allclose(end.u, u1, atol=1e-13)
+  np.testing.assert_allclose(group.to_coordinates(end.momentum), p1, atol=1e-11)
+  assert float(end.delta_h) == pytest.approx(2.4301709201233734e-01, abs=1e-10)

@@ -1,0 +1,174 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracles
+import pytest
+from checkers import check_operator, transform_spinor
+from fields import links, unit_links
+
+from flowqcd.lattice import checkerboard, sites, spin
+from flowqcd.theory import determinant, dirac, observables, pseudofermion, solvers
+
+CASES = pytest.mark.parametrize(
+  "nc, lattice", [(1, (4, 6)), (2, (4, 4)), (3, (2, 4)), (2, (2, 4, 2, 2)), (3, (2, 2, 4, 2))]
+)
+PHASES = {2: (-1.0, 1j), 4: (-1.0, 1.0, -1.0, 1j)}
+
+
+def _dense_wilson(u, kappa, boundary):
+  """D written site by site in NumPy, [(spin, colour, site), same]."""
+  lattice, nd, nc = u.shape[3:], u.shape[0], u.shape[1]
+  gamma, ns = spin.gammas(nd), spin.components(nd)
+  index = np.arange(np.prod(lattice)).reshape(lattice)
+  d = np.eye(ns * nc * index.size, dtype=complex).reshape((ns, nc, index.size) * 2)
+  u = np.asarray(u)
+  for x in np.ndindex(*lattice):
+    for mu in range(nd):
+      ahead = tuple((c + (i == mu)) % n for i, (c, n) in enumerate(zip(x, lattice)))
+      phase = boundary[mu] if x[mu] == lattice[mu] - 1 else 1
+      link = phase * u[(mu, slice(None), slice(None), *x)]
+      hop = lambda sign: np.eye(ns) - sign * gamma[mu]
+      here, there = index[x], index[ahead]
+      d[:, :, here, :, :, there] -= kappa * np.einsum("st,ab->satb", hop(1), link)
+      d[:, :, there, :, :, here] -= kappa * np.einsum("st,ab->satb", hop(-1), link.conj().T)
+  n = ns * nc * index.size
+  return d.reshape(n, n)
+
+
+def _shape(u, parities=1):
+  return spin.components(u.shape[0]), u.shape[1], int(np.prod(u.shape[3:])) // parities
+
+
+@CASES
+def test_wilson_is_the_dense_matrix(nc, lattice):
+  u, boundary = links(nc, lattice), PHASES[len(lattice)]
+  d = dirac.wilson(u, 0.17, boundary)
+  matrix = determinant.dense(d.apply, _shape(u), u.dtype)
+  np.testing.assert_allclose(matrix, _dense_wilson(u, 0.17, boundary), atol=1e-14)
+  adjoint = determinant.dense(d.adjoint, _shape(u), u.dtype)
+  np.testing.assert_allclose(adjoint, matrix.conj().T, atol=1e-14)
+
+
+@CASES
+def test_operators_keep_their_contract(nc, lattice):
+  u, boundary = links(nc, lattice), PHASES[len(lattice)]
+  make = lambda u: dirac.wilson(u, 0.17, boundary)
+  check_operator(make, u, _shape(u), transform_spinor, dirac.gamma5)
+  check_operator(lambda u: dirac.normal(make(u), 1e-3), u, _shape(u), transform_spinor)
+  odd = lambda psi, g: checkerboard.split(
+    transform_spinor(checkerboard.merge(jnp.zeros_like(psi), psi, lattice), g), lattice
+  )[1]
+  check_operator(lambda u: dirac.schur(u, 0.17, boundary), u, _shape(u, 2), odd, dirac.gamma5)
+  for parity in (0, 1):
+    check_operator(lambda u, p=parity: dirac.parity_blocks(u, boundary)[p], u, _shape(u, 2))
+
+
+@CASES
+def test_schur_complement_has_the_determinant(nc, lattice):
+  u, boundary = links(nc, lattice), PHASES[len(lattice)]
+  full = np.linalg.slogdet(_dense_wilson(u, 0.14, boundary))[1]
+  np.testing.assert_allclose(determinant.log_det(u, 0.14, boundary), full, rtol=1e-10, atol=1e-10)
+  np.testing.assert_allclose(
+    determinant.log_det_regulated(u, 0.14, boundary), 2 * full, rtol=1e-10, atol=1e-10
+  )
+
+
+@pytest.mark.parametrize(
+  "nc, lattice, boundary",
+  [(1, (4, 8), (-1, 1)), (3, (3, 5), (1, 1)), (2, (4, 6), (-1, -1)), (3, (4, 2, 3, 4), (-1, 1, 1, 1))],
+)
+def test_free_quarks(nc, lattice, boundary):
+  u, kappa = unit_links(nc, lattice), 0.11
+  exact = oracles.free_log_det(nc, lattice, kappa, boundary)
+  np.testing.assert_allclose(determinant.log_det(u, kappa, boundary), exact, atol=1e-10)
+  pion = observables.pion_correlator(u, kappa, boundary)
+  np.testing.assert_allclose(pion, oracles.free_pion(nc, lattice, kappa, boundary), rtol=1e-11)
+
+
+@pytest.mark.parametrize("lattice", [(4, 6), (3, 4), (2, 4, 2, 4), (2, 3, 2, 4)])
+def test_pion_from_the_dense_inverse_at_any_source(lattice):
+  u, boundary = links(2, lattice), PHASES[len(lattice)]
+  source = tuple(n - 1 for n in lattice)
+  inverse = np.linalg.inv(_dense_wilson(u, 0.13, boundary)).reshape(_shape(u) * 2)
+  column = inverse[..., int(np.ravel_multi_index(source, lattice))]
+  density = np.sum(np.abs(column) ** 2, axis=(0, 1, 3, 4)).reshape(lattice[0], -1).sum(axis=1)
+  found = observables.pion_correlator(u, 0.13, boundary, source)
+  np.testing.assert_allclose(found, np.roll(density, -source[0]), rtol=1e-10)
+
+
+def test_wrong_boundaries_and_sources_are_named():
+  u = links(3, (2, 2, 2, 2))
+  with pytest.raises(ValueError, match="4 boundary phases"):
+    determinant.log_det(u, 0.1, (1, 1))
+  with pytest.raises(ValueError, match="not a site"):
+    observables.pion_correlator(u, 0.1, source=(0, 0, 2, 0))
+  with pytest.raises(checkerboard.ParityError):
+    dirac.schur(links(1, (3, 4)), 0.1).apply(jnp.zeros((2, 1, 6), complex))
+
+
+def test_no_wilson_quarks_in_three_dimensions():
+  with pytest.raises(ValueError, match="not 3"):
+    determinant.log_det(links(2, (2, 2, 2)), 0.1)
+
+
+def test_cg_solves_and_reports():
+  u = links(3, (2, 2, 4, 2))
+  a = dirac.normal(dirac.wilson(u, 0.12, None))
+  b = pseudofermion.gaussian(jax.random.key(0), u, 1)
+  solution = solvers.cg(a.apply, b)
+  assert bool(solution.converged) and solution.residual < 1e-12
+  np.testing.assert_allclose(a.apply(solution.x), b, atol=1e-11)
+  assert solvers.cg(a.apply, jnp.zeros_like(b)).converged
+  single = solvers.cg(dirac.normal(dirac.wilson(u.astype(jnp.complex64), 0.12, None)).apply, b.astype(jnp.complex64))
+  assert single.residual.dtype == jnp.float32 and bool(single.converged)
+
+
+def test_cg_never_returns_an_unconverged_solution():
+  u = links(3, (2, 2, 4, 2))
+  a = dirac.normal(dirac.wilson(u, 0.12, None))
+  b = pseudofermion.gaussian(jax.random.key(0), u, 1)
+  short = solvers.cg(a.apply, b, max_iterations=3)
+  assert not short.converged and np.isnan(short.x).all() and short.residual > 1e-6
+  with pytest.raises(solvers.ConvergenceError, match="after 3 iterations"):
+    solvers.require(short)
+  # Free massless quarks, kappa = 1/8 with periodic boundaries, have an exact zero mode.
+  with pytest.raises(solvers.ConvergenceError, match="kappa"):
+    observables.pion_correlator(unit_links(3, (4, 4, 4, 4)), 0.125, (1, 1, 1, 1))
+
+
+def test_determinant_gradients():
+  u, kappa, mu0 = links(2, (2, 4)), 0.2, 0.01
+  exact = jax.grad(lambda u: determinant.log_det_regulated(u, kappa, None, mu0))(u)
+  direction = jax.random.normal(jax.random.key(1), u.shape, u.dtype)
+  f = lambda e: determinant.log_det_regulated(u + e * direction, kappa, None, mu0)
+  slope = (f(1e-5) - f(-1e-5)) / 2e-5
+  np.testing.assert_allclose(jnp.sum(exact * direction).real, slope, rtol=1e-7)
+  # The stochastic one is unbiased: its mean over many noise vectors agrees along any direction.
+  surrogate = determinant.stochastic_surrogate(
+    lambda u: dirac.wilson(u, kappa, None), _shape(u), mu0, num_noise=1
+  )
+  draw = jax.jit(jax.vmap(lambda k: jnp.sum(jax.grad(surrogate, 1)(k, u) * direction).real))
+  found = np.asarray(draw(jax.random.split(jax.random.key(2), 20_000)))
+  error = found.std() / np.sqrt(len(found))
+  assert abs(found.mean() - slope) < 4 * error and error < 0.05 * abs(slope) + 0.05
+
+
+def test_determinant_works_under_vmap_and_on_every_device_at_once():
+  u = jnp.stack([links(2, (2, 4), seed) for seed in range(8)])
+  log_det = functools.partial(determinant.log_det, kappa=0.15)
+  one_by_one = [float(log_det(x)) for x in u]
+  np.testing.assert_allclose(jax.vmap(log_det)(u), one_by_one, rtol=1e-12)
+  parallel = jax.pmap(jax.vmap(log_det))(u.reshape(4, 2, *u.shape[1:]))
+  np.testing.assert_allclose(np.ravel(parallel), one_by_one, rtol=1e-12)
+
+
+def test_boundary_phases_only_matter_through_winding():
+  # A phase on one slice or spread over all links along it is a (complex) gauge transformation.
+  u, n = links(1, (4, 4)), 4
+  spread = u.at[0].multiply(np.exp(1j * np.pi / n))
+  np.testing.assert_allclose(
+    determinant.log_det(spread, 0.2, (1, 1)), determinant.log_det(u, 0.2, (-1, 1)), rtol=1e-12
+  )
+  assert sites.extents(spread) == (4, 4)
