@@ -66,7 +66,8 @@ def _verdict(n: Mapping[str, Any]) -> str:
     f"{number(n['log_z'], n['log_z_err'])}, without the action's constant and with det D of D = 1 - kappa H.",
     f"All {n['chi2_num_bins']} bins of figure 2 together have chi^2 = {n['chi2_residuals']:.1f} "
     f"(p = {n['chi2_p_value']:.2g}).",
-    *(f"**Warning:** {text}." for text in n["weight_warnings"]),
+    f"Independence Metropolis over the same samples accepts {n['acceptance_metropolis']:.3f}.",
+    *(f"**Warning:** {text}." for text in n["weight_warnings"] + n["metropolis_warnings"]),
   ]
   return "\n\n".join(lines) + "\n"
 

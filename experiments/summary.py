@@ -5,11 +5,14 @@ from __future__ import annotations
 import pathlib
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from experiments import presets, run_hmc
 from flowqcd.analysis import histograms, statistics, weights
 from flowqcd.io import ensembles, metrics
+from flowqcd.mcmc import metropolis
 
 
 class Data(NamedTuple):
@@ -114,6 +117,17 @@ def steady(seconds: np.ndarray) -> float:
   return float(np.median(seconds) * len(seconds))
 
 
+def _metropolis(config: presets.Experiment, data: Data) -> dict[str, Any]:
+  """Independence Metropolis over the same samples: how often it accepts, and what is wrong with it, if anything."""
+  key = jax.random.fold_in(jax.random.key(config.seed), 7)
+  chain = jax.device_get(metropolis.chain(key, jnp.asarray(data.log_w)))
+  diagnosis = statistics.chain_diagnosis(chain.accepted[1:], data.flow["plaquette"][chain.index[1:]])
+  return {
+    "acceptance_metropolis": float(chain.accepted[1:].mean()),
+    "metropolis_warnings": list(diagnosis.messages),
+  }
+
+
 def numbers(
   config: presets.Experiment, data: Data, chi2: histograms.Chi2Summary
 ) -> dict[str, Any]:
@@ -131,6 +145,7 @@ def numbers(
     "ess_haar": data.haar["ess"] if data.haar else None,
     "num_haar_samples": data.haar["num_samples"] if data.haar else 0,
     "weight_warnings": list(weights.diagnose(data.log_w).messages),
+    **_metropolis(config, data),
     "num_flow_samples": count,
     "num_hmc_trajectories": int(accepted.size),
     "num_hmc_stored": int(data.hmc["plaquette"].size),

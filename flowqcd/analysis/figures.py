@@ -145,7 +145,8 @@ def log_weight_histogram(log_w: np.ndarray, bins: int = 60) -> Figure:
     axes.axvline(0, color="black", lw=0.8, ls=":")
     axes.set(xlabel=r"$\log\,(w / \bar w)$", ylabel="density", yscale="log")
     axes.set_ylim(bottom=0.3 * np.min(flow[flow > 0]))  # a third of a single entry
-    axes.legend(title=f"$N$ = {len(share)}, ESS = {size:.3g}")
+    axes.set_ylim(top=30 * axes.get_ylim()[1])  # room for the legend above the peak
+    axes.legend(title=f"$N$ = {len(share)}, ESS = {size:.3g}", loc="upper right")
   return figure
 
 

@@ -78,4 +78,4 @@ def chain(key: Key, log_w: Array) -> Chain:
     current = jnp.where(accepted, i, current)
     return current, Chain(current, accepted)
 
-  return lax.scan(step, jnp.zeros((), jnp.int32), (jnp.arange(len(log_w)), uniform))[1]
+  return lax.scan(step, jnp.zeros((), jnp.int32), (jnp.arange(len(log_w), dtype=jnp.int32), uniform))[1]
