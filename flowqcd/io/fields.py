@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import decimal
 import warnings
 
 import numpy as np
@@ -60,14 +61,27 @@ def check_links(u: np.ndarray) -> np.ndarray:
   return u
 
 
-def check_plaquette(u: np.ndarray, stated: float | None, digits: float, path: object) -> float:
-  """The per-plaquette average, after comparing it with what the header states (None: not stated, a warning)."""
-  value = float(observables.mean_plaquette(u))
+def check_stated(what: str, value: float, stated: str | None, digits: float, path: object) -> None:
+  """Compare a computed value with what a header states, to `digits` or half a unit of the last digit printed there.
+
+  None, not stated, is a warning. Raises FieldFileError where they differ or the text is no number.
+  """
   if stated is None:
-    warnings.warn(f"{path}: the header states no plaquette to check", stacklevel=3)
-  elif not abs(value - stated) <= digits:
-    raise FieldFileError(f"{path}: the plaquette is {value:.12f}, the header says {stated:.12f}")
-  return value
+    warnings.warn(f"{path}: the header states no {what} to check", stacklevel=4)
+    return
+  try:
+    number = decimal.Decimal(stated)
+    unit = float(decimal.Decimal(1).scaleb(number.as_tuple().exponent))
+  except (decimal.InvalidOperation, TypeError, ValueError):  # TypeError: NaN and infinity have no exponent.
+    raise FieldFileError(f"{path}: the {what} '{stated[:40]}' is no number") from None
+  if not abs(value - float(number)) <= max(digits, 0.51 * unit):
+    raise FieldFileError(f"{path}: the {what} is {value:.12f}, the header says {stated}")
+
+
+def plaquette(u: np.ndarray) -> float:
+  """(1/Nc) Re tr P averaged over plaquettes, of links that may be anything: overflow gives NaN, not a warning."""
+  with np.errstate(all="ignore"):
+    return float(observables.mean_plaquette(u))
 
 
 def link_trace(u: np.ndarray) -> float:
