@@ -50,7 +50,7 @@ def make_update(optimizer: optax.GradientTransformation) -> Callable[..., tuple[
 
   @jax.jit
   def update(state: State, gradient: Params) -> tuple[State, Array, Array]:
-    norm = optax.global_norm(gradient)
+    norm = jnp.sqrt(sum(jnp.sum(jnp.abs(x) ** 2) for x in jax.tree.leaves(gradient)))
     finite = jnp.isfinite(norm)
     changes, opt_state = optimizer.update(gradient, state.opt_state, state.params)
     params = optax.apply_updates(state.params, changes)

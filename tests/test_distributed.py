@@ -1,0 +1,49 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from flowqcd import distributed
+
+
+def test_there_are_four_devices():
+  assert jax.device_count() == 4
+
+
+@pytest.mark.parametrize("count", [1, 7, 8, 13])
+@pytest.mark.parametrize("chunk", [1, 3])
+def test_parallel_map_is_a_map(count, chunk):
+  x = np.arange(count, dtype=float)
+  found = distributed.parallel_map(lambda a, x: {"y": a * x**2, "z": jnp.stack([x, -x])}, chunk, 1)(3.0, x)
+  np.testing.assert_array_equal(found["y"], 3 * x**2)
+  np.testing.assert_array_equal(found["z"], np.stack([x, -x], axis=1))
+
+
+def test_keys_belong_to_items_and_not_to_batches():
+  key = jax.random.key(0)
+  whole = distributed.item_keys(key, 3, 0, 12)
+  np.testing.assert_array_equal(whole[5:9], distributed.item_keys(key, 3, 5, 4))
+  assert len(np.unique(np.concatenate([whole, distributed.item_keys(key, 4, 0, 12)]), axis=0)) == 24
+
+
+def _gradient(params, key):
+  x = jax.random.normal(key, (3,))
+  return {"a": params["a"] * x, "b": jnp.sum(x)}, x[0]
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 8])
+def test_four_devices_give_the_gradient_of_one(chunk):
+  params = {"a": jnp.arange(3.0), "b": jnp.ones(())}
+  keys = distributed.item_keys(jax.random.key(1), 0, 0, 16)
+  mean, outputs = distributed.data_parallel(_gradient, chunk)(params, keys)
+  one = jax.vmap(_gradient, (None, 0))(params, keys)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b.mean(axis=0), rtol=1e-14), mean, one[0])
+  np.testing.assert_array_equal(outputs, one[1])
+
+
+def test_uneven_batches_are_named():
+  with pytest.raises(ValueError, match="batch = 6 must be a multiple of the number of devices, 4"):
+    distributed.check_divisible(6, "batch")
+  with pytest.raises(ValueError, match="multiple of the chunk"):
+    keys = distributed.item_keys(jax.random.key(1), 0, 0, 12)
+    distributed.data_parallel(_gradient, 2)({"a": jnp.zeros(3), "b": jnp.zeros(())}, keys)

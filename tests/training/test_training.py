@@ -1,0 +1,189 @@
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from flowqcd.analysis import weights
+from flowqcd.flows import trivializing
+from flowqcd.models import marginal, priors
+from flowqcd.theory import gauge
+from flowqcd.training import loop, objectives, optimizer
+
+BETA, LATTICE = 2.0, (4, 4)
+
+
+def _model(beta=BETA, nc=2, steps=4, lattice=LATTICE):
+  target = trivializing.pure_gauge(beta, len(lattice))
+  flow = trivializing.make(trivializing.Config(steps=steps), target, nc, lattice)
+  return marginal.make(priors.haar(nc, lattice, jnp.complex128), flow)
+
+
+def _target(beta=BETA):
+  return objectives.Target(lambda key, u: gauge.wilson(u, beta), lambda u: gauge.wilson(u, beta))
+
+
+def _setup(path=False):
+  model = _model(beta=1.5)
+  gradient = objectives.reverse_kl(model, _target(), path)
+  transformation = optimizer.make(optimizer.Config(learning_rate=3e-3, epsilon=1e-6))
+  params = model.init(jax.random.key(0))
+  return model, gradient, transformation, loop.initial_state(jax.random.key(1), params, transformation)
+
+
+def test_reverse_kl_is_the_gradient_of_the_loss():
+  """Against finite differences of the mean of log q + S over fixed random numbers."""
+  model, gradient, _, state = _setup()
+  keys = jax.random.split(jax.random.key(2), 8)
+  direction = jax.random.normal(jax.random.key(3), state.params["coefficients"].shape) * 0.01
+
+  def loss(e):
+    params = {"coefficients": state.params["coefficients"] + e * direction}
+    def one(key):
+      sample = model.sample(params, jax.random.split(key)[0])
+      return sample.log_q + gauge.wilson(sample.u, BETA)
+    return jnp.mean(jax.vmap(one)(keys))
+
+  loss = jax.jit(loss)
+  found = jax.jit(jax.vmap(gradient, (None, 0)))(state.params, keys)[0]["coefficients"].mean(axis=0)
+  slope = (loss(1e-4) - loss(-1e-4)) / 2e-4
+  assert float(jnp.sum(found * direction)) == pytest.approx(float(slope), rel=1e-6)
+
+
+def test_path_gradient_has_the_same_mean_and_vanishes_at_the_optimum():
+  model, _, _, state = _setup()
+  keys = jax.random.split(jax.random.key(4), 1024)
+  both = {}
+  for path in (False, True):
+    gradient = objectives.reverse_kl(model, _target(), path)
+    run = jax.jit(lambda k, g=gradient: jax.lax.map(lambda key: g(state.params, key)[0], k, batch_size=64))
+    both[path] = np.asarray(run(keys)["coefficients"]).reshape(len(keys), -1)
+  error = np.hypot(*(x.std(axis=0) / 32 for x in both.values())) + 1e-9
+  # Integration error in the score term allows a little more than noise.
+  difference = np.abs(both[True].mean(axis=0) - both[False].mean(axis=0))
+  assert (difference < 4.5 * error + 1e-3 * np.abs(both[False].mean(axis=0)) + 1e-3).all()
+  # beta = 0: the flow is exact where its coefficients vanish, and the path gradient then has no noise.
+  model = _model(beta=0.0)
+  gradient = objectives.reverse_kl(model, _target(0.0), path=True)
+  exact = jax.jit(jax.vmap(gradient, (None, 0)))(model.init(None), keys[:16])[0]["coefficients"]
+  assert np.abs(exact).max() < 1e-8
+
+
+# The score term's noise keeps the plain gradient from the optimum at this learning rate.
+@pytest.mark.parametrize("path, least", [(False, 0.68), (True, 0.8)])
+def test_training_improves_the_flow(path, least):
+  model, gradient, transformation, state = _setup(path)
+
+  def ess(params):
+    def log_w(key):
+      sample = model.sample(params, key)
+      return -gauge.wilson(sample.u, BETA) - sample.log_q
+    return float(weights.ess(jax.jit(jax.vmap(log_w))(jax.random.split(jax.random.key(5), 512))))
+
+  before = ess(state.params)
+  for state, result in loop.train(state, gradient, transformation, 60, 32, 8):
+    assert bool(result.finite) and result.log_w.shape == (32,)
+  assert int(state.step) == 60 and int(state.skipped) == 0
+  after = ess(state.params)
+  assert after > before + 0.05 and after > least, (before, after)
+
+
+def test_resumed_training_repeats_bit_for_bit():
+  _, gradient, transformation, state = _setup()
+  straight = [s for s, _ in loop.train(state, gradient, transformation, 6, 8, 2)]
+  resumed = [s for s, _ in loop.train(straight[2], gradient, transformation, 6, 8, 2)]
+  jax.tree.map(np.testing.assert_array_equal, resumed[-1], straight[-1])
+
+
+def test_bad_steps_are_skipped_and_counted_and_end_it_when_there_are_too_many():
+  params = {"w": jnp.ones(2)}
+  transformation = optax.sgd(0.1)
+
+  def sometimes(params, key):
+    bad = jax.random.uniform(key) < 0.3
+    return {"w": jnp.where(bad, jnp.nan, params["w"])}, objectives.Outcome(jnp.zeros(()))
+
+  state = loop.initial_state(jax.random.key(0), params, transformation)
+  for state, _ in loop.train(state, sometimes, transformation, 30, 4, 1):
+    assert np.isfinite(state.params["w"]).all()
+  assert 0 < int(state.skipped) < 30 and float(state.params["w"][0]) < 1
+
+  always = lambda params, key: ({"w": jnp.full(2, jnp.nan)}, objectives.Outcome(jnp.zeros(())))
+  state = loop.initial_state(jax.random.key(0), params, transformation)
+  with pytest.raises(loop.Diverged, match="no finite gradient"):
+    for state, _ in loop.train(state, always, transformation, 100, 4, 1, max_bad_steps=5):
+      pass
+  np.testing.assert_array_equal(state.params["w"], 1)
+
+
+def test_optimizer_clips_and_decays():
+  config = optimizer.Config(learning_rate=1.0, decay=0.5, decay_steps=2, epsilon=1e-8)
+  transformation = optimizer.make(config)
+  params = {"w": jnp.zeros(3)}
+  state, sizes = transformation.init(params), []
+  for _ in range(5):
+    updates, state = transformation.update({"w": jnp.array([1e6, -1e6, 0.0])}, state, params)
+    sizes.append(float(-updates["w"][0]))
+  np.testing.assert_allclose(sizes, [1, 1, 0.5, 0.5, 0.25], rtol=1e-5)
+  for name in ("learning_rate", "epsilon", "max_norm"):
+    with pytest.raises(ValueError, match=name):
+      optimizer.Config(**{name: 0.0})
+
+
+_COMMAND = [
+  sys.executable, "-m", "experiments.train_marginal", "--preset=smoke",
+  "--config.theory.num_flavours=0", "--config.training.num_steps=12", "--config.training.evaluate_every=100",
+  "--config.training.checkpoint_every=2", "--config.training.batch=8", "--config.training.chunk=4",
+]  # fmt: skip
+
+
+def _coefficients(folder):
+  from flowqcd.io import checkpoint
+
+  saver = checkpoint.Checkpointer(folder / "checkpoints")
+  template = loop.initial_state(
+    jax.random.key(0), {"coefficients": jnp.zeros((10, 2))}, optimizer.make(optimizer.Config())
+  )
+  state = saver.restore(template)
+  saver.close()
+  return state
+
+
+def test_killing_the_binary_and_resuming_changes_nothing(tmp_path):
+  """The binary killed at random instants, then run to its end, ends with the parameters of an undisturbed run."""
+  root, rng = pathlib.Path(__file__).parents[2], random.Random(1)
+  environment = os.environ | {
+    "PYTHONPATH": str(root),
+    "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+    "XDG_CACHE_HOME": str(tmp_path / "cache"),
+  }
+  run = lambda folder: [*_COMMAND, f"--config.output={folder}"]
+  subprocess.run(run(tmp_path / "a"), check=True, env=environment, cwd=root, capture_output=True, timeout=300)
+  for _ in range(4):
+    process = subprocess.Popen(
+      run(tmp_path / "b"), env=environment, cwd=root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    checkpoints = tmp_path / "b" / "checkpoints"
+    before = set(checkpoints.glob("[0-9]*"))
+    start = time.monotonic()
+    while process.poll() is None and time.monotonic() - start < 60:
+      if set(checkpoints.glob("[0-9]*")) - before:
+        break
+      time.sleep(0.01)
+    time.sleep(rng.random() * 0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+  subprocess.run(run(tmp_path / "b"), check=True, env=environment, cwd=root, capture_output=True, timeout=300)
+  a, b = _coefficients(tmp_path / "a"), _coefficients(tmp_path / "b")
+  assert int(a.step) == int(b.step) == 12
+  jax.tree.map(np.testing.assert_array_equal, a, b)
+  rows = [len((tmp_path / x / "training.jsonl").read_text().splitlines()) for x in "ab"]
+  assert rows == [12, 12]
