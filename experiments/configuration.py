@@ -7,6 +7,7 @@ A configuration is a tree of frozen dataclasses. `--preset` names an instance, a
 from __future__ import annotations
 
 import dataclasses
+import re
 import sys
 import types
 import typing
@@ -16,6 +17,8 @@ from typing import Any, TypeVar
 from absl import app, flags
 
 T = TypeVar("T")
+
+flags.disclaim_key_flags()  # So that --help shows them as the binary's own.
 
 
 def field(default: Any, doc: str) -> Any:
@@ -44,7 +47,7 @@ def parse(text: str, kind: Any, path: str) -> Any:
     return None if text.lower() in ("none", "") else parse(text, options[0], path)
   if origin is tuple:
     item = typing.get_args(kind)[0]
-    parts = [part for part in text.replace("x", ",").strip("()[] ").split(",") if part.strip()]
+    parts = re.split("[,x]", text.strip("()[] "))
     return tuple(parse(part.strip(), item, path) for part in parts)
   if kind is bool:
     if text.lower() not in ("true", "false", "1", "0"):
@@ -125,7 +128,7 @@ def run(main: Any, presets: Mapping[str, T], default: str) -> None:
       _fail(f"unexpected argument '{argv[1]}'; settings are flags, see --help")
     try:
       main(from_flags(presets))
-    except (ValueError, FileExistsError, FileNotFoundError, PermissionError) as error:
+    except (ValueError, OSError) as error:
       if flags.FLAGS.debug:
         raise
       _fail(str(error))

@@ -47,9 +47,7 @@ def claim(config: Experiment) -> pathlib.Path:
     differing = sorted(k for k in mine.keys() | theirs.keys() if mine.get(k) != theirs.get(k))
     if differing:
       what = ", ".join(f"{k}: {theirs.get(k)} there, {mine.get(k)} here" for k in differing[:4])
-      raise ValueError(
-        f"{folder} belongs to another configuration ({what}); choose another --config.output"
-      )
+      raise ValueError(f"{folder} belongs to another configuration ({what}); choose another --config.output")
   elif folder.exists() and any(folder.iterdir()):
     raise ValueError(f"{folder} is not empty and not a run of this program; choose another --config.output")
   else:

@@ -44,9 +44,7 @@ def observables_of(config: presets.Experiment, u: Array) -> dict[str, Array]:
   if theory.num_flavours:
     values["pion"] = observables.pion_correlator(u, theory.kappa, theory.boundary)
   # Single precision: rounding is far below the local error that the steps are allowed.
-  flowed = wilson_flow.adaptive(
-    u.astype("complex64"), config.measurement.flow_time, config.measurement.tolerance
-  )
+  flowed = wilson_flow.adaptive(u.astype("complex64"), config.measurement.flow_time, config.measurement.tolerance)
   values["energy"] = observables.energy_density(flowed.u)
   values["flow_steps"] = flowed.steps
   if nd == 4 or (nd == 2 and theory.nc == 1):
@@ -54,13 +52,9 @@ def observables_of(config: presets.Experiment, u: Array) -> dict[str, Array]:
   return values
 
 
-def _measure(
-  config: presets.Experiment, source: ensembles.Ensemble, path: pathlib.Path
-) -> ensembles.Ensemble:
+def _measure(config: presets.Experiment, source: ensembles.Ensemble, path: pathlib.Path) -> ensembles.Ensemble:
   store = ensembles.Ensemble.open_or_create(path, environment.provenance(config))
-  mapped = distributed.parallel_map(
-    lambda u: observables_of(config, u), config.measurement.chunk
-  )
+  mapped = distributed.parallel_map(lambda u: observables_of(config, u), config.measurement.chunk)
   total, label = source.num_parts, f"measuring {source.path.name}"
   progress = environment.Progress(f"{label} (parts)", total, store.num_parts)
   for part in range(store.num_parts, total):

@@ -39,9 +39,7 @@ class Theory:
     if any(n % 2 for n in self.lattice):
       raise ValueError(f"even/odd quarks need even extents, not {self.lattice}")
     if len(self.boundary) != len(self.lattice):
-      raise ValueError(
-        f"theory.boundary needs one phase per direction, {len(self.lattice)}, not {self.boundary}"
-      )
+      raise ValueError(f"theory.boundary needs one phase per direction, {len(self.lattice)}, not {self.boundary}")
     if self.kappa <= 0:
       raise ValueError(f"theory.kappa must be positive, not {self.kappa}")
 
@@ -65,10 +63,15 @@ class Training:
   def __post_init__(self) -> None:
     """Raise ValueError for settings that cannot train."""
     if self.determinant not in ("stochastic", "exact", "none"):
-      raise ValueError(
-        f"training.determinant must be stochastic, exact or none, not '{self.determinant}'"
-      )
-    for name in ("batch", "chunk", "num_noise", "evaluate_every", "num_evaluate", "checkpoint_every"):
+      raise ValueError(f"training.determinant must be stochastic, exact or none, not '{self.determinant}'")
+    for name in (
+      "batch",
+      "chunk",
+      "num_noise",
+      "evaluate_every",
+      "num_evaluate",
+      "checkpoint_every",
+    ):
       if getattr(self, name) < 1:
         raise ValueError(f"training.{name} must be at least 1, not {getattr(self, name)}")
     if self.num_steps < 0:
@@ -108,13 +111,11 @@ class HMC:
     if min(self.streams, self.trajectories, self.thin, self.steps) < 1 or self.thermalisation < 0:
       raise ValueError("hmc.streams, trajectories, thin and steps must be at least 1")
     if self.trajectories % self.thin:
-      raise ValueError(
-        f"hmc.trajectories = {self.trajectories} must be a multiple of hmc.thin = {self.thin}"
-      )
+      raise ValueError(f"hmc.trajectories = {self.trajectories} must be a multiple of hmc.thin = {self.thin}")
+    if self.tau <= 0:
+      raise ValueError(f"hmc.tau must be positive, not {self.tau}")
     if self.integrator not in ("leapfrog", "omelyan2", "omelyan4"):
-      raise ValueError(
-        f"hmc.integrator must be leapfrog, omelyan2 or omelyan4, not '{self.integrator}'"
-      )
+      raise ValueError(f"hmc.integrator must be leapfrog, omelyan2 or omelyan4, not '{self.integrator}'")
     if self.hasenbusch_mass < 0:
       raise ValueError(f"hmc.hasenbusch_mass must not be negative, not {self.hasenbusch_mass}")
 
@@ -125,14 +126,13 @@ class Measurement:
 
   flow_time: float = field(4.0, "Wilson flow time t/a^2 of the topological charge.")
   tolerance: float = field(1e-3, "Local error of the adaptive flow.")
-  batch: int = field(64, "Configurations per file.")
   chunk: int = field(4, "Configurations vectorised at once on a device.")
   bins: int = field(24, "Bins of the histograms.")
 
   def __post_init__(self) -> None:
     """Raise ValueError for settings that cannot measure."""
-    if self.flow_time < 0 or self.tolerance <= 0 or min(self.batch, self.chunk) < 1 or self.bins < 2:
-      raise ValueError("measurement needs flow_time >= 0, tolerance > 0, batch, chunk >= 1, bins >= 2")
+    if self.flow_time < 0 or self.tolerance <= 0 or self.chunk < 1 or self.bins < 2:
+      raise ValueError("measurement needs flow_time >= 0, tolerance > 0, chunk >= 1, bins >= 2")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,9 +155,7 @@ class Experiment:
     if self.precision not in ("single", "double"):
       raise ValueError(f"precision must be single or double, not '{self.precision}'")
     if min(self.theory.lattice) < 3:
-      raise ValueError(
-        f"the trivializing flow needs extents of at least 3, not {self.theory.lattice}"
-      )
+      raise ValueError(f"the trivializing flow needs extents of at least 3, not {self.theory.lattice}")
 
 
 _PAPER = Experiment(
@@ -169,12 +167,10 @@ _PAPER = Experiment(
 _SMOKE = Experiment(
   theory=Theory(nc=1, lattice=(4, 4), beta=1.0, kappa=0.15, boundary=(-1.0, 1.0)),
   flow=trivializing.Config(steps=4),
-  training=Training(
-    num_steps=4, batch=16, evaluate_every=2, num_evaluate=16, checkpoint_every=2, num_noise=2
-  ),
+  training=Training(num_steps=4, batch=16, evaluate_every=2, num_evaluate=16, checkpoint_every=2, num_noise=2),
   sampling=Sampling(num_samples=256, batch=64, chunk=64, num_haar=256),
   hmc=HMC(streams=4, trajectories=200, thermalisation=20, thin=2),
-  measurement=Measurement(batch=128, chunk=64, flow_time=1.0, bins=8),
+  measurement=Measurement(chunk=64, flow_time=1.0, bins=8),
   output="runs/smoke",
 )
 

@@ -29,7 +29,8 @@ def number(value: float, error: float) -> str:
   """A value with its error in brackets, on the last two digits: 0.36512(43)."""
   if not (math.isfinite(value) and math.isfinite(error) and error > 0):
     return f"{value:.6g}"
-  digits = max(0, 1 - math.floor(math.log10(error)))
+  # The exponent of the error as printed: 0.00996 rounds up to 0.010.
+  digits = max(0, 1 - int(f"{error:.1e}".split("e")[1]))
   scaled = round(error * 10**digits)
   if digits > 5 and abs(value) < 1e-2:
     exponent = math.floor(math.log10(max(abs(value), error)))
@@ -38,9 +39,7 @@ def number(value: float, error: float) -> str:
   return f"{value:.{digits}f}({shown})"
 
 
-def markdown(
-  config: presets.Experiment, numbers: Mapping[str, Any], figures: Sequence[str]
-) -> str:
+def markdown(config: presets.Experiment, numbers: Mapping[str, Any], figures: Sequence[str]) -> str:
   """The whole report. figures: names of PNG files beside it."""
   theory = config.theory
   quarks = f"N_f = {theory.num_flavours}, kappa = {theory.kappa}" if theory.num_flavours else "no quarks"
@@ -84,9 +83,7 @@ def _table(n: Mapping[str, Any]) -> str:
       rows = [(label, [float(x) for x in four])]
     for text, (flow, flow_err, hmc, hmc_err) in rows:
       sigma = (flow - hmc) / math.hypot(flow_err, hmc_err)
-      lines.append(
-        f"| {text} | {number(flow, flow_err)} | {number(hmc, hmc_err)} | {sigma:+.1f} |"
-      )
+      lines.append(f"| {text} | {number(flow, flow_err)} | {number(hmc, hmc_err)} | {sigma:+.1f} |")
   return "\n".join(lines) + "\n"
 
 

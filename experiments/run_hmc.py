@@ -16,7 +16,7 @@ from flowqcd.io import ensembles
 from flowqcd.mcmc import hmc
 from flowqcd.models import priors
 from flowqcd.theory import observables
-from flowqcd.types import Array, Key
+from flowqcd.types import Array
 
 
 def run(config: presets.Experiment) -> ensembles.Ensemble:
@@ -85,9 +85,7 @@ def _thermalised(config: presets.Experiment, advance, dtype: jnp.dtype) -> Array
   """Haar-random starts after the thermalisation trajectories."""
   theory = config.theory
   prior = priors.haar(theory.nc, theory.lattice, dtype)
-  keys = distributed.item_keys(
-    jax.random.fold_in(jax.random.key(config.seed), 6), 0, 0, config.hmc.streams
-  )
+  keys = distributed.item_keys(jax.random.fold_in(jax.random.key(config.seed), 6), 0, 0, config.hmc.streams)
   u = jax.vmap(prior.sample)(keys)
   piece = config.hmc.thin * _parts_together(config)
   progress = environment.Progress("hmc thermalisation", config.hmc.thermalisation)

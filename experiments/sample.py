@@ -69,9 +69,7 @@ def haar_ess(config: presets.Experiment) -> float | None:
   dtype = jnp.dtype("complex64" if config.precision == "single" else "complex128")
   prior, target = priors.haar(theory.nc, theory.lattice, dtype), systems.flow_target(theory)
   keys = distributed.item_keys(jax.random.fold_in(jax.random.key(config.seed), 4), 0, 0, count)
-  approximate = distributed.parallel_map(
-    lambda key: -systems.trivializing.target_action(target, prior.sample(key)), 16
-  )
+  approximate = distributed.parallel_map(lambda key: -systems.trivializing.target_action(target, prior.sample(key)), 16)
   log_w = np.asarray(approximate(keys), np.float64)
   top = np.argsort(log_w)[-min(32, count) :]
 

@@ -31,9 +31,7 @@ class Data(NamedTuple):
 def load(folder: pathlib.Path) -> Data:
   """Read a finished run. Raises EnsembleError where a part of it is missing."""
   flow, hmc = (ensembles.Ensemble.open(folder / name) for name in ("flow", "hmc"))
-  flow_measured, hmc_measured = (
-    ensembles.Ensemble.open(folder / f"{name}-measured") for name in ("flow", "hmc")
-  )
+  flow_measured, hmc_measured = (ensembles.Ensemble.open(folder / f"{name}-measured") for name in ("flow", "hmc"))
   for source, measured in ((flow, flow_measured), (hmc, hmc_measured)):
     if source.num_parts != measured.num_parts:
       raise ensembles.EnsembleError(
@@ -72,17 +70,13 @@ def pairs(config: presets.Experiment, data: Data) -> dict[str, Pair]:
     "mean_plaquette": Pair(reweighted(data.flow["mean_plaquette"]), plaquette),
   }
   for name in ("polyakov", "energy"):
-    found[name] = Pair(
-      reweighted(data.flow[name].real), statistics.chain_mean(data.hmc[name].real)
-    )
+    found[name] = Pair(reweighted(data.flow[name].real), statistics.chain_mean(data.hmc[name].real))
   if "charge" in data.flow:
     squares = data.flow["charge"] ** 2, data.hmc["charge"] ** 2
     found["q2"] = Pair(reweighted(squares[0]), statistics.chain_mean(squares[1]))
   if "pion" in data.flow:
     means = [statistics.chain_mean(series) for series in np.moveaxis(data.hmc["pion"], -1, 0)]
-    hmc = statistics.Estimate(
-      np.array([m.value for m in means]), np.array([m.error for m in means])
-    )
+    hmc = statistics.Estimate(np.array([m.value for m in means]), np.array([m.error for m in means]))
     found["pion"] = Pair(reweighted(data.flow["pion"]), hmc)
   return found
 
@@ -107,9 +101,7 @@ def panels(data: Data) -> list[histograms.Panel]:
   series = [(label, f(data.flow[name]), f(data.hmc[name])) for label, name, f in choices]
   slowest = max(statistics.gamma_method(hmc).tau_int for _, _, hmc in series)
   every = max(1, round(2 * slowest))
-  return [
-    histograms.Panel(label, flow, statistics.thin(hmc, every).ravel()) for label, flow, hmc in series
-  ]
+  return [histograms.Panel(label, flow, statistics.thin(hmc, every).ravel()) for label, flow, hmc in series]
 
 
 def steady(seconds: np.ndarray) -> float:
@@ -128,16 +120,12 @@ def _metropolis(config: presets.Experiment, data: Data) -> dict[str, Any]:
   }
 
 
-def numbers(
-  config: presets.Experiment, data: Data, chi2: histograms.Chi2Summary
-) -> dict[str, Any]:
+def numbers(config: presets.Experiment, data: Data, chi2: histograms.Chi2Summary) -> dict[str, Any]:
   """Content of summary.json. Keys ending in _err are one-sigma errors; lists run over time slices."""
   ess, accepted = float(weights.ess(data.log_w)), data.trajectories["accepted"]
   log_z, tau = weights.log_z(data.log_w), statistics.gamma_method(data.trajectories["plaquette"])
   count = len(data.log_w)
-  boltzmann = weights.reweighted_mean(
-    np.zeros(accepted.size), np.exp(-data.trajectories["delta_h"].ravel())
-  )
+  boltzmann = weights.reweighted_mean(np.zeros(accepted.size), np.exp(-data.trajectories["delta_h"].ravel()))
   independent = statistics.num_independent(accepted.size, tau.tau_int)
   summary = {
     "ess_marginal": ess,

@@ -23,9 +23,7 @@ INTEGRATORS = {
 def flow_target(theory: Theory) -> trivializing.Target:
   """What the analytic flow aims at: the gauge action and the leading hopping terms of the quarks."""
   if theory.num_flavours:
-    return trivializing.two_flavours(
-      theory.beta, theory.kappa, theory.nc, theory.lattice, theory.boundary
-    )
+    return trivializing.two_flavours(theory.beta, theory.kappa, theory.nc, theory.lattice, theory.boundary)
   return trivializing.pure_gauge(theory.beta, len(theory.lattice))
 
 
@@ -49,9 +47,7 @@ def hmc_action(config: Experiment) -> Action:
   # Forces need less than the energies that decide on acceptance.
   tolerances = (1e-5, 1e-6) if config.precision == "single" else (1e-7, 1e-11)
   if theory.num_flavours and config.hmc.hasenbusch_mass:
-    parts += pseudofermion.hasenbusch(
-      theory.kappa, config.hmc.hasenbusch_mass, theory.boundary, tolerances
-    )
+    parts += pseudofermion.hasenbusch(theory.kappa, config.hmc.hasenbusch_mass, theory.boundary, tolerances)
   elif theory.num_flavours:
     parts.append(pseudofermion.even_odd(theory.kappa, theory.boundary, 0.0, tolerances))
   return gauge.total(*parts)
@@ -68,8 +64,8 @@ def training_target(config: Experiment) -> objectives.Target:
   theory, training = config.theory, config.training
   kind = training.determinant if theory.num_flavours else "none"
   if kind == "exact":
-    action = lambda u: gauge.wilson(u, theory.beta) - determinant.log_det_regulated(
-      u, theory.kappa, theory.boundary, training.mu0
+    action = lambda u: (
+      gauge.wilson(u, theory.beta) - determinant.log_det_regulated(u, theory.kappa, theory.boundary, training.mu0)
     )
     return objectives.Target(lambda key, u: action(u), action)
   approximate = lambda u: trivializing.target_action(flow_target(theory), u)

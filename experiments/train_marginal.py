@@ -1,4 +1,4 @@
-"""Train the marginal flow by reverse KL: `python -m experiments.train_marginal --preset=... --config.training.num_steps=...`."""
+"""Train the marginal flow by reverse KL: `python -m experiments.train_marginal --config.training.num_steps=...`."""
 
 from __future__ import annotations
 
@@ -44,9 +44,7 @@ def _train(config, folder, model, transformation, state, saver) -> loop.State:
   evaluate = _evaluation(config, model)
   progress = environment.Progress("training", training.num_steps, int(state.step))
   writer = metrics.Writer(folder / "training.jsonl", resume_step=int(state.step))
-  steps = loop.train(
-    state, gradient, transformation, training.num_steps, training.batch, training.chunk
-  )
+  steps = loop.train(state, gradient, transformation, training.num_steps, training.batch, training.chunk)
   for state, result in steps:
     step = int(state.step)
     log_w = np.asarray(result.log_w)

@@ -78,9 +78,7 @@ def _join(tree: Tree) -> Tree:
   return jax.tree.map(joined, tree)
 
 
-def parallel_map(
-  function: Callable[..., Any], chunk: int, num_shared: int = 0
-) -> Callable[..., Any]:
+def parallel_map(function: Callable[..., Any], chunk: int, num_shared: int = 0) -> Callable[..., Any]:
   """(shared..., items...) -> function over the leading axis of items, split over local devices.
 
   On each device `chunk` items are vectorised at a time and the chunks run in turn: on a CPU a few configurations fill

@@ -22,9 +22,7 @@ def check_action(action, u, key, transform_fields=None, tol=1e-6):
 
   g = gauge_function(nc, lattice)
   moved = fields if transform_fields is None else transform_fields(fields, g)
-  np.testing.assert_allclose(
-    value_of(sites.gauge_transform(u, g), moved), value, rtol=1e-10, atol=1e-9
-  )
+  np.testing.assert_allclose(value_of(sites.gauge_transform(u, g), moved), value, rtol=1e-10, atol=1e-9)
 
   v = sites.flatten(u)
   x = group.gaussian(jax.random.fold_in(key, 1), v.shape, v.dtype)
@@ -46,19 +44,13 @@ def check_operator(operator_of, u, shape, transform=None, gamma5=None):
   operator = operator_of(u)
   first, second = jax.random.normal(jax.random.key(5), (2, *shape), u.dtype)
   inner = lambda a, b: jnp.vdot(a, b)
-  np.testing.assert_allclose(
-    inner(first, operator.apply(second)), inner(operator.adjoint(first), second), rtol=1e-11
-  )
+  np.testing.assert_allclose(inner(first, operator.apply(second)), inner(operator.adjoint(first), second), rtol=1e-11)
   if gamma5 is not None:
-    np.testing.assert_allclose(
-      operator.adjoint(first), gamma5(operator.apply(gamma5(first))), atol=1e-12
-    )
+    np.testing.assert_allclose(operator.adjoint(first), gamma5(operator.apply(gamma5(first))), atol=1e-12)
   if transform is not None:
     g = gauge_function(u.shape[1], sites.extents(u))
     other = operator_of(sites.gauge_transform(u, g))
-    np.testing.assert_allclose(
-      other.apply(transform(first, g)), transform(operator.apply(first), g), atol=1e-11
-    )
+    np.testing.assert_allclose(other.apply(transform(first, g)), transform(operator.apply(first), g), atol=1e-11)
 
 
 def transform_spinor(psi, g):

@@ -26,9 +26,7 @@ def _coefficients(nc: int, beta: float, points: int) -> list[tuple[float, float,
   angles = 2 * np.pi * np.arange(points) / points
   if nc == 1:
     f, re = np.exp(beta * np.cos(angles)), np.cos(angles)
-    return [
-      (np.mean(f * np.cos(n * angles)), np.mean(re * f * np.cos(n * angles)), 1) for n in range(-20, 21)
-    ]
+    return [(np.mean(f * np.cos(n * angles)), np.mean(re * f * np.cos(n * angles)), 1) for n in range(-20, 21)]
   free = np.stack(np.meshgrid(*[angles] * (nc - 1), indexing="ij"))
   theta = np.concatenate([free, -free.sum(axis=0, keepdims=True)])
   trace = np.cos(theta).sum(axis=0) / nc
@@ -58,9 +56,7 @@ def _antisymmetric(l, theta):
 
 def free_log_det(nc: int, lattice: tuple[int, ...], kappa: float, boundary: tuple[float, ...]) -> float:
   """ln |det D| of free Wilson quarks: eigenvalues 1 - 2 kappa sum cos p -+ 2 i kappa |sin p|, each Ns/2 * Nc times."""
-  momenta = [
-    (2 * np.pi * np.arange(n) + (np.pi if s < 0 else 0)) / n for n, s in zip(lattice, boundary)
-  ]
+  momenta = [(2 * np.pi * np.arange(n) + (np.pi if s < 0 else 0)) / n for n, s in zip(lattice, boundary)]
   p = np.stack(np.meshgrid(*momenta, indexing="ij"))
   real = 1 - 2 * kappa * np.cos(p).sum(axis=0)
   norm2 = real**2 + 4 * kappa**2 * (np.sin(p) ** 2).sum(axis=0)
@@ -70,9 +66,7 @@ def free_log_det(nc: int, lattice: tuple[int, ...], kappa: float, boundary: tupl
 
 def free_pion(nc: int, lattice: tuple[int, ...], kappa: float, boundary: tuple[float, ...]) -> np.ndarray:
   """sum_x tr |D^{-1}(x, t; 0)|^2 of free quarks, from the propagator in momentum space."""
-  momenta = [
-    (2 * np.pi * np.arange(n) + (np.pi if s < 0 else 0)) / n for n, s in zip(lattice, boundary)
-  ]
+  momenta = [(2 * np.pi * np.arange(n) + (np.pi if s < 0 else 0)) / n for n, s in zip(lattice, boundary)]
   p = np.stack(np.meshgrid(*momenta, indexing="ij"))
   real = 1 - 2 * kappa * np.cos(p).sum(axis=0)
   sine = 2 * kappa * np.sin(p)

@@ -31,9 +31,7 @@ _STYLE = {
 }
 
 
-def observable_histograms(
-  labels: Sequence[str], comparisons: Sequence[histograms.Comparison]
-) -> Figure:
+def observable_histograms(labels: Sequence[str], comparisons: Sequence[histograms.Comparison]) -> Figure:
   """Figure 2 of arXiv:2208.03832: densities from flow and HMC, and their ratio to HMC below.
 
   One pair of axes per observable, two pairs a row. Points are the reweighted flow, filled steps the
@@ -165,9 +163,7 @@ def correlator(
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1.2])
     series = ((hmc, _HMC, "s", "HMC", 0.06), (flow, _FLOW, "o", "flow, reweighted", -0.06))
     for estimate, colour, marker, name, shift in series:
-      upper.errorbar(
-        times + shift, estimate.value, estimate.error, fmt=marker, color=colour, ms=5, label=name
-      )
+      upper.errorbar(times + shift, estimate.value, estimate.error, fmt=marker, color=colour, ms=5, label=name)
       lower.errorbar(
         times + shift,
         estimate.value / hmc.value,

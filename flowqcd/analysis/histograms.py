@@ -79,9 +79,7 @@ def compare(
   residuals2 = np.full(len(p_hmc), np.nan)
   residuals2[counted] = (p_flow - p_hmc)[counted] ** 2 / variance[counted]
   width = np.diff(edges)
-  return Comparison(
-    edges, p_flow / width, err_flow / width, p_hmc / width, err_hmc / width, residuals2
-  )
+  return Comparison(edges, p_flow / width, err_flow / width, p_hmc / width, err_hmc / width, residuals2)
 
 
 def compare_all(
@@ -92,9 +90,7 @@ def compare_all(
   seed: int = 0,
 ) -> tuple[Comparison, ...]:
   """`compare` for every panel, all flow values sharing the log weights [N]."""
-  return tuple(
-    compare(p.values_flow, log_w, p.values_hmc, bins, num_bootstrap, seed) for p in panels
-  )
+  return tuple(compare(p.values_flow, log_w, p.values_hmc, bins, num_bootstrap, seed) for p in panels)
 
 
 def residuals2(comparisons: Sequence[Comparison]) -> np.ndarray:
@@ -117,9 +113,7 @@ def chi2_summary(squares: np.ndarray, num_histograms: int = 1) -> Chi2Summary:
   squares = np.asarray(squares)
   num, dof = len(squares), len(squares) - num_histograms
   if dof < 1 or not np.isfinite(squares).all():
-    raise ValueError(
-      f"need finite residuals of more bins than histograms, got {num} of {num_histograms}"
-    )
+    raise ValueError(f"need finite residuals of more bins than histograms, got {num} of {num_histograms}")
   total = float(squares.sum())
   p_value = float(stats.chi2.sf(total * dof / num, dof))
   ks_p_value = float(stats.kstest(squares, stats.chi2(1).cdf).pvalue)
@@ -146,8 +140,6 @@ def _bin_probabilities(
   features[inside, index[inside]] = w[inside]
   sums = statistics.bootstrap_sums(features, num_bootstrap, seed)
   if not sums[:, -1].all():
-    raise ValueError(
-      "some bootstrap resamples have zero total weight: too few samples carry weight"
-    )
+    raise ValueError("some bootstrap resamples have zero total weight: too few samples carry weight")
   replicas = sums[:, :-1] / sums[:, -1:]
   return statistics.Estimate(features[:, :-1].sum(axis=0), np.std(replicas, axis=0, ddof=1))

@@ -67,9 +67,7 @@ class UnhealthyChainError(ChainError):
   """`require_healthy` found at least one fault."""
 
 
-def bootstrap_sums(
-  features: np.ndarray, num_bootstrap: int = 1000, seed: int | tuple[int, ...] = 0
-) -> np.ndarray:
+def bootstrap_sums(features: np.ndarray, num_bootstrap: int = 1000, seed: int | tuple[int, ...] = 0) -> np.ndarray:
   """Sums over bootstrap resamples, S_b = sum_i n_bi f_i with multinomial counts n_b.
 
   features: [N, M], real or complex. Returns [num_bootstrap, M]. Every statistic that is a function
@@ -113,9 +111,7 @@ def bootstrap(
   return Estimate(np.asarray(statistic(data)), np.std(replicas, axis=0, ddof=1))
 
 
-def jackknife(
-  data: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray], block: int = 1
-) -> Estimate:
+def jackknife(data: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray], block: int = 1) -> Estimate:
   """Jackknife error, sqrt((B-1)/B sum_b (s_b - mean s)^2) over B deleted blocks.
 
   data: [N, ...]; statistic maps [n, ...] to a real scalar or array; entries past the last whole
@@ -250,12 +246,8 @@ def chain_diagnosis(accepts: np.ndarray, series: np.ndarray) -> ChainDiagnosis:
   if stalled:
     messages.append(f"streams {_listed(stalled)} rejected for more than half their length in a row")
   if r_hat > _MAX_R_HAT:
-    messages.append(
-      f"split R-hat is {r_hat:.3g}, above {_MAX_R_HAT}: streams sample different distributions"
-    )
-  return ChainDiagnosis(
-    accepts.mean(axis=1), never_accepted, never_moved, longest, r_hat, tuple(messages)
-  )
+    messages.append(f"split R-hat is {r_hat:.3g}, above {_MAX_R_HAT}: streams sample different distributions")
+  return ChainDiagnosis(accepts.mean(axis=1), never_accepted, never_moved, longest, r_hat, tuple(messages))
 
 
 def require_healthy(diagnosis: ChainDiagnosis) -> None:
@@ -273,10 +265,7 @@ def _num_blocks(num: int, block: int) -> int:
 def _checked_series(series: np.ndarray) -> np.ndarray:
   series = np.atleast_2d(np.asarray(series))
   if series.ndim != 2 or np.iscomplexobj(series) or series.shape[1] < 8:
-    raise ValueError(
-      "series must be real [streams, n] with n at least 8, "
-      f"got shape {series.shape} of {series.dtype}"
-    )
+    raise ValueError(f"series must be real [streams, n] with n at least 8, got shape {series.shape} of {series.dtype}")
   if not np.isfinite(series).all():
     raise ValueError("series holds values that are not finite")
   return series if series.dtype.kind == "f" else series.astype(float)

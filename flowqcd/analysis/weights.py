@@ -102,9 +102,7 @@ def reweighted_mean(
   w, features = _weighted(log_w, observable)
   sums = statistics.bootstrap_sums(np.column_stack([w, features]), num_bootstrap, seed)
   if not sums[:, 0].all():
-    raise ValueError(
-      "some bootstrap resamples have zero total weight: too few samples carry weight"
-    )
+    raise ValueError("some bootstrap resamples have zero total weight: too few samples carry weight")
   replicas = sums[:, 1:] / sums[:, :1]
   error = _by_parts(lambda x: np.std(x, axis=0, ddof=1), replicas)
   shape = np.shape(observable)[1:]

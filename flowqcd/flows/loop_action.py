@@ -72,9 +72,7 @@ def evaluate(v: Array, lattice: sites.Extents, c: Array, lines: tuple[int, ...] 
   return _finish(v, lattice, c, lines, values, force)
 
 
-def evaluate_plaquette(
-  v: Array, lattice: sites.Extents, c: Array, lines: tuple[int, ...] = ()
-) -> LoopAction:
+def evaluate_plaquette(v: Array, lattice: sites.Extents, c: Array, lines: tuple[int, ...] = ()) -> LoopAction:
   """The same where only c_0 and lines are non-zero: a third of the work. W1 to W7 are returned as zero."""
   corners = loops.plane_corners(v, lattice)
   w0 = 2 * jnp.sum(group.trace(corners.origin).real)
@@ -124,25 +122,25 @@ def _local_loops(p: Array, m: Array) -> Array:
   w5, w6 = 2 * jnp.sum(trp2.real), 2 * jnp.sum((trp * trp).real)
   w7 = jnp.sum(_abs2(trp))
   # Each plaquette is met from its four links; W5 and W6 carry a factor two already.
-  return jnp.stack([
-    2 * jnp.sum(trp.real),
-    jnp.sum(_abs2(m)) - float(per_link * nc * num_links),
-    jnp.sum(trm2.real) - 2 * w5,
-    jnp.sum(_abs2(trm)) - 4 * w7,
-    jnp.sum((trm * trm).real) - 2 * w6,
-    w5,
-    w6,
-    w7,
-  ])
+  return jnp.stack(
+    [
+      2 * jnp.sum(trp.real),
+      jnp.sum(_abs2(m)) - float(per_link * nc * num_links),
+      jnp.sum(trm2.real) - 2 * w5,
+      jnp.sum(_abs2(trm)) - 4 * w7,
+      jnp.sum((trm * trm).real) - 2 * w6,
+      w5,
+      w6,
+      w7,
+    ]
+  )
 
 
 def _abs2(z: Array) -> Array:
   return z.real**2 + z.imag**2
 
 
-def _local_force(
-  v: Array, lattice: sites.Extents, corners: loops.PlaneCorners, m: Array, c: Array
-) -> Array:
+def _local_force(v: Array, lattice: sites.Extents, corners: loops.PlaneCorners, m: Array, c: Array) -> Array:
   """F [Nd, Nc, Nc, V] with dS~ = Re tr(omega F) under U -> (1 + omega) U, for the terms W0 to W7.
 
   A plaquette a b c^dag d^dag is read as M at each of its four links; dW = Re tr(B dM) inserts B at the start of that link:

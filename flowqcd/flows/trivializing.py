@@ -62,18 +62,14 @@ def pure_gauge(beta: float, nd: int) -> Target:
   return Target(beta, (0.0,) * nd)
 
 
-def two_flavours(
-  beta: float, kappa: float, nc: int, lattice: sites.Extents, boundary: tuple[float, ...]
-) -> Target:
+def two_flavours(beta: float, kappa: float, nc: int, lattice: sites.Extents, boundary: tuple[float, ...]) -> Target:
   """The Wilson action and the leading hopping terms of -2 ln |det D|, Ns = 2^(Nd/2) spin components.
 
   Plaquettes: beta + 8 Ns Nc kappa^4 (96 kappa^4 for SU(3) in 4D). Lines of length L along mu with boundary phase s:
   2^(L+1) Ns kappa^L s, from tr (1 - gamma)^L = 2^(L-1) Ns, two orientations and two flavours (128 kappa^4 at L = 4).
   """
   ns = 2 ** (len(lattice) // 2)
-  lines = tuple(
-    2.0 ** (n + 1) * ns * kappa**n * float(np.real(s)) for n, s in zip(lattice, boundary)
-  )
+  lines = tuple(2.0 ** (n + 1) * ns * kappa**n * float(np.real(s)) for n, s in zip(lattice, boundary))
   return Target(beta + 8 * ns * nc * kappa**4, lines)
 
 
@@ -87,9 +83,7 @@ def target_action(target: Target, u: Array) -> Array:
   return action
 
 
-def analytic_coefficients(
-  target: Target, nc: int, lattice: sites.Extents, order: int, degree: int
-) -> np.ndarray:
+def analytic_coefficients(target: Target, nc: int, lattice: sites.Extents, order: int, degree: int) -> np.ndarray:
   """c_kj of c_k(t) = sum_j c_kj t^j for W_k, [8 + Nd, degree + 1].
 
   Leading order: S~ = S/(4 C_F) for plaquettes and S/(L C_F) for lines. Next order, plaquettes only: t S1 with
@@ -136,12 +130,8 @@ def make(config: Config, target: Target, nc: int, lattice: sites.Extents) -> Flo
 
   def run(params: Params, u: Array, start: float, stop: float) -> FlowResult:
     if sites.extents(u) != tuple(lattice) or u.shape[1] != nc:
-      raise sites.ShapeError(
-        f"this flow is for SU({nc}) on the lattice {tuple(lattice)}, not for links {u.shape}"
-      )
-    end = integrators.transport(
-      integrators.LUESCHER3, rate(params), sites.flatten(u), start, stop, config.steps
-    )
+      raise sites.ShapeError(f"this flow is for SU({nc}) on the lattice {tuple(lattice)}, not for links {u.shape}")
+    end = integrators.transport(integrators.LUESCHER3, rate(params), sites.flatten(u), start, stop, config.steps)
     return FlowResult(sites.unflatten(end.u, lattice), end.integral)
 
   def init(key: Key) -> Params:

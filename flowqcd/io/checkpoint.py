@@ -24,9 +24,7 @@ class Checkpointer:
   def __init__(self, directory: str | os.PathLike, keep: int = 3) -> None:
     logging.getLogger("absl").setLevel(logging.WARNING)  # orbax reports every save at length.
     self._directory = pathlib.Path(directory).absolute()
-    options = ocp.CheckpointManagerOptions(
-      max_to_keep=keep, enable_async_checkpointing=False, create=True
-    )
+    options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=False, create=True)
     self._manager = ocp.CheckpointManager(self._directory, options=options)
 
   def save(self, step: int, state: Any) -> None:
@@ -55,9 +53,7 @@ class Checkpointer:
       for bad in failures:
         self._manager.delete(int(bad.split()[1].rstrip(":")))
       return state
-    raise CheckpointError(
-      f"no usable checkpoint in {self._directory} ({'; '.join(failures) or 'it is empty'})"
-    )
+    raise CheckpointError(f"no usable checkpoint in {self._directory} ({'; '.join(failures) or 'it is empty'})")
 
   def close(self) -> None:
     """Finish pending work."""

@@ -112,9 +112,7 @@ def _verify_plaquette(u: np.ndarray, text: dict[str, str], bits: int, path: obje
   return value
 
 
-def write(
-  path: str | os.PathLike, u: np.ndarray, precision: int = 64, overwrite: bool = False
-) -> None:
+def write(path: str | os.PathLike, u: np.ndarray, precision: int = 64, overwrite: bool = False) -> None:
   """Write SU(3) links u [4, 3, 3, T, X, Y, Z] with checksum; atomically, refusing to replace a file unless asked.
 
   Raises ValueError for links that are none, FileExistsError.

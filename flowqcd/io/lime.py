@@ -42,9 +42,7 @@ def _read_record(handle: BinaryIO, at: int, size: int, path: object) -> Record:
     raise FieldFileError(f"{path}: no LIME record at byte {at} (magic {magic:#x}, version {version})")
   start = at + _HEADER.size
   if length > size - start:
-    raise FieldFileError(
-      f"{path}: the record at byte {at} claims {length} bytes, {size - start} are left; truncated?"
-    )
+    raise FieldFileError(f"{path}: the record at byte {at} claims {length} bytes, {size - start} are left; truncated?")
   data = handle.read(length)
   handle.seek(start + length + -length % 8)
   return Record(name.split(b"\0")[0].decode("latin-1"), data)

@@ -149,8 +149,7 @@ def det(a: Array) -> Array:
     if not columns:
       return 1
     return sum(
-      (-1) ** k * a[..., row, c, :] * minor(row + 1, columns[:k] + columns[k + 1 :])
-      for k, c in enumerate(columns)
+      (-1) ** k * a[..., row, c, :] * minor(row + 1, columns[:k] + columns[k + 1 :]) for k, c in enumerate(columns)
     )
 
   return minor(0, tuple(range(a.shape[-2])))

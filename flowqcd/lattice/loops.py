@@ -165,9 +165,7 @@ def link_plaquettes(v: Array, lattice: sites.Extents) -> Array:
 
 def sum_at_links(corners: PlaneCorners, lattice: sites.Extents) -> Array:
   """The sums M of `link_plaquettes` from corners already computed."""
-  return gather_to_links(
-    lattice, corners.origin, group.adjoint(corners.origin), corners.at_mu, corners.at_nu
-  )
+  return gather_to_links(lattice, corners.origin, group.adjoint(corners.origin), corners.at_mu, corners.at_nu)
 
 
 def plaquette_traces(u: Array) -> Array:

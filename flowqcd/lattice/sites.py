@@ -25,9 +25,7 @@ def extents(u: Array) -> Extents:
   """
   shape = u.shape
   if len(shape) < 4 or shape[1] != shape[2] or len(shape) - 3 != shape[0]:
-    raise ShapeError(
-      f"links must have the shape [Nd, Nc, Nc, *L] with Nd extents in L, not {tuple(shape)}"
-    )
+    raise ShapeError(f"links must have the shape [Nd, Nc, Nc, *L] with Nd extents in L, not {tuple(shape)}")
   return tuple(shape[3:])
 
 

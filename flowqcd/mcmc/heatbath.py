@@ -17,7 +17,7 @@ from jax import lax
 
 from flowqcd.lattice import checkerboard, group, loops, sites
 from flowqcd.mcmc.hmc import State
-from flowqcd.types import Array, Kernel, Key, KernelStep
+from flowqcd.types import Array, Kernel, KernelStep, Key
 
 
 class Info(NamedTuple):
@@ -40,9 +40,7 @@ def make(beta: float, overrelaxation: int = 1) -> Kernel:
   overrelaxation < 0, ParityError for odd extents.
   """
   if beta < 0 or overrelaxation < 0:
-    raise ValueError(
-      f"the heat bath needs beta >= 0 and overrelaxation >= 0, not {beta}, {overrelaxation}"
-    )
+    raise ValueError(f"the heat bath needs beta >= 0 and overrelaxation >= 0, not {beta}, {overrelaxation}")
 
   def step(key: Key, state: State) -> KernelStep:
     lattice = sites.extents(state.u)
@@ -185,6 +183,4 @@ def _su2_trial(key: Key, a: Array) -> _Trial:
   delta = -(jnp.log(r[0]) + jnp.cos(2 * jnp.pi * r[1]) ** 2 * jnp.log(r[2])) / a
   accepts = r[3] ** 2 <= 1 - 0.5 * delta
   small = a < 2
-  return _Trial(
-    jnp.where(small, creutz, 1 - delta), jnp.where(small, creutz_accepts, accepts)
-  )
+  return _Trial(jnp.where(small, creutz, 1 - delta), jnp.where(small, creutz_accepts, accepts))

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from flowqcd.lattice import group, integrators, sites
-from flowqcd.types import Action, Array, Fields, Kernel, Key, KernelStep
+from flowqcd.types import Action, Array, Fields, Kernel, KernelStep, Key
 
 
 class State(NamedTuple):
@@ -60,9 +60,7 @@ def evolve(
   shaped = lambda v: sites.unflatten(v, lattice)
   force = lambda v: sites.flatten(action.force(shaped(v), fields))
   before = kinetic(momentum) + action.value(u, fields)
-  v, momentum = integrators.trajectory(
-    integrator, force, sites.flatten(u), momentum, tau, steps
-  )
+  v, momentum = integrators.trajectory(integrator, force, sites.flatten(u), momentum, tau, steps)
   end = shaped(v)
   after = kinetic(momentum) + action.value(end, fields)
   return Evolution(end, momentum, after - before)

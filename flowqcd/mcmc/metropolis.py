@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from flowqcd.types import Array, Kernel, Key, KernelStep
+from flowqcd.types import Array, Kernel, KernelStep, Key
 
 
 class Proposal(NamedTuple):

@@ -76,9 +76,7 @@ def _log_det(u: Array, kappa: float, boundary: Boundary) -> Array:
 
 
 @precision.of_input
-def log_det_regulated(
-  u: Array, kappa: float, boundary: Boundary | None = None, mu0: float = 0.0
-) -> Array:
+def log_det_regulated(u: Array, kappa: float, boundary: Boundary | None = None, mu0: float = 0.0) -> Array:
   """ln det(D D^dag + mu0) on the full lattice, exact. With mu0 = 0 it is 2 log_det."""
   return _log_det_regulated(u, kappa, dirac.phases(u, boundary), mu0)
 

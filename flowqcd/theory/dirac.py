@@ -71,9 +71,7 @@ def hop(links: Array, psi: Array, shift: Shift) -> Array:
   half = psi.shape[0] // 2
   up, down = psi[:half], psi[half:]
   rotated = [jnp.stack(spin.matvec(s[mu], down)) for mu in range(nd)]
-  moved = jnp.stack(
-    [shift(up - sign * rotated[mu], mu, sign) for mu in range(nd) for sign in (1, -1)]
-  )
+  moved = jnp.stack([shift(up - sign * rotated[mu], mu, sign) for mu in range(nd) for sign in (1, -1)])
   nc = links.shape[1]
   moved = sum(links[:, None, :, k] * moved[:, :, None, k] for k in range(nc))
   upper = jnp.sum(moved, axis=0)

@@ -62,9 +62,7 @@ def pion_correlator(
 
 
 @functools.partial(jax.jit, static_argnames=("boundary", "source"))
-def _point_propagator(
-  u: Array, kappa: float, boundary: Boundary, source: tuple[int, ...]
-) -> solvers.Solution:
+def _point_propagator(u: Array, kappa: float, boundary: Boundary, source: tuple[int, ...]) -> solvers.Solution:
   """D^{-1} from every spin and colour at one site: x is [Ns * Nc, Ns, Nc, V]."""
   lattice = sites.extents(u)
   here = int(np.ravel_multi_index(source, lattice))
@@ -76,18 +74,14 @@ def _point_propagator(
   return solve(u, kappa, boundary, sources)
 
 
-def _full_solver(
-  u: Array, kappa: float, boundary: Boundary | None, sources: Array
-) -> solvers.Solution:
+def _full_solver(u: Array, kappa: float, boundary: Boundary | None, sources: Array) -> solvers.Solution:
   """D^{-1} on sources [n, Ns, Nc, V] through D^{-1} = D^dag (D D^dag)^{-1}."""
   d = dirac.wilson(u, kappa, boundary)
   solution = jax.vmap(lambda b: solvers.cg(dirac.normal(d).apply, b))(sources)
   return solution._replace(x=jax.vmap(d.adjoint)(solution.x))
 
 
-def _even_odd_solver(
-  u: Array, kappa: float, boundary: Boundary | None, sources: Array
-) -> solvers.Solution:
+def _even_odd_solver(u: Array, kappa: float, boundary: Boundary | None, sources: Array) -> solvers.Solution:
   """D^{-1} by the Schur complement: x_o = M^{-1}(b_o + k H_oe b_e), x_e = b_e + k H_eo x_o."""
   lattice = sites.extents(u)
   to_even, to_odd = dirac.parity_blocks(u, boundary)
@@ -135,9 +129,5 @@ def topological_charge(u: Array) -> Array:
     raise ValueError(f"the topological charge is defined in 2 and 4 dimensions, not {nd}")
   plane = {p: f[i] for i, p in enumerate(loops.planes(4))}
   # eps has 8 equal terms for each of the three ways to pair the planes.
-  total = (
-    _density(plane[0, 1], plane[2, 3])
-    - _density(plane[0, 2], plane[1, 3])
-    + _density(plane[0, 3], plane[1, 2])
-  )
+  total = _density(plane[0, 1], plane[2, 3]) - _density(plane[0, 2], plane[1, 3]) + _density(plane[0, 3], plane[1, 2])
   return 8 * total / (32 * jnp.pi**2)

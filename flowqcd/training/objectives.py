@@ -29,9 +29,7 @@ class Outcome(NamedTuple):
   log_w: Array
 
 
-def reverse_kl(
-  model: Marginal, target: Target, path: bool = False
-) -> Callable[[Params, Key], tuple[Params, Outcome]]:
+def reverse_kl(model: Marginal, target: Target, path: bool = False) -> Callable[[Params, Key], tuple[Params, Outcome]]:
   """(params, key) -> gradient of log q(U) + S(U) at one sample U = f(z), and the sample's log weight.
 
   The mean over samples is the gradient of KL(q||p). path: leave out the score term d log q(U)/d params at fixed U, whose

@@ -35,9 +35,7 @@ class Config:
 
 def make(config: Config) -> optax.GradientTransformation:
   """The optax transformation for a config."""
-  schedule = optax.exponential_decay(
-    config.learning_rate, config.decay_steps, config.decay, staircase=True
-  )
+  schedule = optax.exponential_decay(config.learning_rate, config.decay_steps, config.decay, staircase=True)
   return optax.chain(
     optax.clip_by_global_norm(config.max_norm),
     optax.clip(config.max_value),

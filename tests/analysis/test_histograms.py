@@ -46,9 +46,7 @@ def test_weight_outside_the_range_counts_in_the_normalisation():
 
 
 def test_residuals_of_equal_distributions_follow_chi2():
-  comparisons = [
-    histograms.compare(*gaussian_ensembles(seed), bins=15, num_bootstrap=150) for seed in range(25)
-  ]
+  comparisons = [histograms.compare(*gaussian_ensembles(seed), bins=15, num_bootstrap=150) for seed in range(25)]
   squares = histograms.residuals2(comparisons)
   summary = histograms.chi2_summary(squares, len(comparisons))
   assert summary.num_bins == len(squares) > 200

@@ -33,16 +33,12 @@ def test_ess_of_lognormal_weights_is_exp_of_minus_variance():
 def test_ess_and_log_mean_weight_do_not_overflow(shift):
   log_w = np.random.default_rng(2).normal(size=(3, 50))
   np.testing.assert_allclose(weights.ess(log_w + shift), weights.ess(log_w), rtol=1e-10)
-  np.testing.assert_allclose(
-    weights.log_mean_weight(log_w + shift), np.log(np.exp(log_w).mean(-1)) + shift, rtol=1e-14
-  )
+  np.testing.assert_allclose(weights.log_mean_weight(log_w + shift), np.log(np.exp(log_w).mean(-1)) + shift, rtol=1e-14)
 
 
 def test_ess_traces_in_jax_with_a_batch_and_differentiates():
   log_w = np.random.default_rng(3).normal(size=(4, 64)).astype(np.float32)
-  np.testing.assert_allclose(
-    jax.jit(weights.ess)(jnp.asarray(log_w)), weights.ess(log_w), rtol=1e-5
-  )
+  np.testing.assert_allclose(jax.jit(weights.ess)(jnp.asarray(log_w)), weights.ess(log_w), rtol=1e-5)
   np.testing.assert_allclose(
     jax.jit(weights.log_mean_weight)(jnp.asarray(log_w)), weights.log_mean_weight(log_w), rtol=1e-5
   )

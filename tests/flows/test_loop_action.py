@@ -80,9 +80,7 @@ def test_laplacian_table_against_second_derivatives(nc, lattice):
   units = jnp.eye(start.size).reshape(-1, *start.shape)
   at = jax.jit(lambda e: jnp.sum(jax.lax.map(lambda d: values(e * d), units, batch_size=64), axis=0))
   n = start.size
-  second = (
-    -(at(2 * h) + at(-2 * h)) + 16 * (at(h) + at(-h)) - 30 * n * values(start)
-  ) / (12 * h * h)
+  second = (-(at(2 * h) + at(-2 * h)) + 16 * (at(h) + at(-h)) - 30 * n * values(start)) / (12 * h * h)
   a, b = loop_action.laplacian_table(nc, lattice)
   w = values(start)
   np.testing.assert_allclose(-second, a @ w + b, rtol=2e-5, atol=2e-5 * np.abs(second).max())

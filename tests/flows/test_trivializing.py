@@ -23,7 +23,10 @@ def _learned(flow, scale=0.05):
   """Parameters away from the analytic ones, lines included."""
   params = flow.init(jax.random.key(0))
   c = params["coefficients"]
-  return {"coefficients": c + scale * jax.random.normal(jax.random.key(1), c.shape) * jnp.where(jnp.arange(len(c)) == 0, 1, 0.1)[:, None]}
+  return {
+    "coefficients": c
+    + scale * jax.random.normal(jax.random.key(1), c.shape) * jnp.where(jnp.arange(len(c)) == 0, 1, 0.1)[:, None]
+  }
 
 
 @pytest.mark.parametrize("nc, lattice", [(1, (3, 4)), (2, (3, 4)), (3, (3, 3)), (2, (3, 3, 3))])
@@ -98,7 +101,9 @@ def test_unit_links_and_zero_coupling_stay():
   assert abs(logdet) < 1e-12
 
 
-@pytest.mark.parametrize("nc, beta, steps, order, least", [(3, 1.0, 4, 2, 0.99), (3, 1.0, 4, 1, 0.9), (2, 1.0, 4, 2, 0.98)])
+@pytest.mark.parametrize(
+  "nc, beta, steps, order, least", [(3, 1.0, 4, 2, 0.99), (3, 1.0, 4, 1, 0.9), (2, 1.0, 4, 2, 0.98)]
+)
 def test_ess_without_training_in_2d(nc, beta, steps, order, least):
   flow = _flow(nc, (4, 4), beta=beta, steps=steps, order=order, degree=order - 1)
   model = marginal.make(priors.haar(nc, (4, 4), jnp.complex128), flow)
@@ -140,9 +145,14 @@ def test_log_prob_of_the_model_is_consistent():
   assert float(model.log_prob(params, sample.u)) == pytest.approx(float(sample.log_q), abs=1e-4)
 
 
-@pytest.mark.parametrize("kwargs, match", [
-  ({"order": 3}, "order"), ({"steps": 0}, "steps"), ({"degree": 0}, "degree"),
-])
+@pytest.mark.parametrize(
+  "kwargs, match",
+  [
+    ({"order": 3}, "order"),
+    ({"steps": 0}, "steps"),
+    ({"degree": 0}, "degree"),
+  ],
+)
 def test_bad_configurations_are_named(kwargs, match):
   with pytest.raises(ValueError, match=match):
     trivializing.Config(**kwargs)

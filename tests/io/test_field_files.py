@@ -59,11 +59,14 @@ def test_nersc_round_trip(tmp_path, u, kind, rows):
   assert info.extents == ODD and info.rows == rows
 
 
-@pytest.mark.parametrize("write", [
-  lambda path, u: ildg.write(path, u),
-  lambda path, u: nersc.write(path, u, "IEEE64BIG", 3),
-  lambda path, u: nersc.write(path, u, "IEEE32BIG", 2),
-])
+@pytest.mark.parametrize(
+  "write",
+  [
+    lambda path, u: ildg.write(path, u),
+    lambda path, u: nersc.write(path, u, "IEEE64BIG", 3),
+    lambda path, u: nersc.write(path, u, "IEEE32BIG", 2),
+  ],
+)
 def test_another_code_reads_what_is_written(tmp_path, write):
   reader = pytest.importorskip("latqcdtools.interfaces.confReader")
   u = np.asarray(links(3, (4, 2, 2, 2)))  # It knows spatial cubes only.

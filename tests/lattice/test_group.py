@@ -70,10 +70,7 @@ def test_exponential_derivative_at_coinciding_eigenvalues(phases):
   t = group.basis(3)
   f = lambda p: jnp.sum(weight * exponential.exp(x + group.from_coordinates(p, 3))[..., 0]).real
   ours = jax.grad(f)(jnp.zeros((8, 1)))[:, 0]
-  plain = [
-    np.sum(weight * scipy.linalg.expm_frechet(np.asarray(x[..., 0]), ta, compute_expm=False)).real
-    for ta in t
-  ]
+  plain = [np.sum(weight * scipy.linalg.expm_frechet(np.asarray(x[..., 0]), ta, compute_expm=False)).real for ta in t]
   np.testing.assert_allclose(ours, plain, atol=1e-13)
 
 

@@ -19,9 +19,7 @@ def test_symplectic_order(table, order):
   u = links(3, (4, 4))
   momentum = group.gaussian(jax.random.key(1), (2, 3, 3, 16), u.dtype)
   action = gauge.action(6.0)
-  error = [
-    float(hmc.evolve(action, u, momentum, (), 0.5, steps, table).delta_h) for steps in (6, 12)
-  ]
+  error = [float(hmc.evolve(action, u, momentum, (), 0.5, steps, table).delta_h) for steps in (6, 12)]
   assert np.log2(abs(error[0] / error[1])) == pytest.approx(order, abs=0.35)
 
 

@@ -8,9 +8,7 @@ from fields import gauge_function, links
 
 from flowqcd.lattice import checkerboard, fusion, group, loops, precision, sites
 
-SHAPES = pytest.mark.parametrize(
-  "nc, lattice", [(1, (3, 4)), (2, (2, 3, 4)), (3, (2, 3, 4, 5)), (3, (2, 2))]
-)
+SHAPES = pytest.mark.parametrize("nc, lattice", [(1, (3, 4)), (2, (2, 3, 4)), (3, (2, 3, 4, 5)), (3, (2, 2))])
 
 
 def _matrix(u, mu, x):
@@ -51,10 +49,7 @@ def test_loops_link_by_link(nc, lattice):
     m, n = mu + 1, nu + 1
     np.testing.assert_allclose(loops.plaquette(u, mu, nu), _field(u, [m, n, -m, -n]), atol=1e-14)
     np.testing.assert_allclose(loops.rectangle(u, mu, nu), _field(u, [m, m, n, -m, -m, -n]), atol=1e-14)
-    leaves = sum(
-      _field(u, path)
-      for path in ([m, n, -m, -n], [n, -m, -n, m], [-m, -n, m, n], [-n, m, n, -m])
-    )
+    leaves = sum(_field(u, path) for path in ([m, n, -m, -n], [n, -m, -n, m], [-m, -n, m, n], [-n, m, n, -m]))
     np.testing.assert_allclose(loops.clover_leaf(u, mu, nu), leaves, atol=1e-14)
   for mu in range(len(lattice)):
     staple = sum(
@@ -78,9 +73,7 @@ def test_traces_are_gauge_invariant_and_translate(nc, lattice):
   traces = loops.plaquette_traces(u)
   pairs = loops.planes(len(lattice))
   for i, (mu, nu) in enumerate(pairs):
-    np.testing.assert_allclose(
-      traces[i], jnp.einsum("ii...->...", loops.plaquette(u, mu, nu)), atol=1e-14
-    )
+    np.testing.assert_allclose(traces[i], jnp.einsum("ii...->...", loops.plaquette(u, mu, nu)), atol=1e-14)
   np.testing.assert_allclose(loops.plaquette_traces(sites.gauge_transform(u, g)), traces, atol=1e-13)
   offset = tuple(range(1, len(lattice) + 1))
   moved = loops.plaquette_traces(sites.translate(u, offset))

@@ -21,9 +21,7 @@ def _starts(nc, lattice, streams, dtype=jnp.complex128):
 def test_plaquette_on_a_2d_torus(nc, beta, overrelaxation):
   exact = oracles.plaquette_2d(nc, beta, 16)
   kernel = heatbath.make(beta, overrelaxation)
-  error = check_kernel(
-    kernel, _starts(nc, (4, 4), 64), jax.random.key(7), observables.mean_plaquette, exact, 250, 30
-  )
+  error = check_kernel(kernel, _starts(nc, (4, 4), 64), jax.random.key(7), observables.mean_plaquette, exact, 250, 30)
   assert error < 0.003
 
 
@@ -69,9 +67,7 @@ def test_agrees_with_hmc_in_four_dimensions_and_single_precision():
       u = jax.vmap(kernel.step)(jax.random.split(key, 32), hmc.State(u)).state.u
       return u, jax.vmap(observables.mean_plaquette)(u)
 
-    _, values = jax.jit(lambda u, k, body=body: jax.lax.scan(body, u, k))(
-      u, jax.random.split(jax.random.key(4), steps)
-    )
+    _, values = jax.jit(lambda u, k, body=body: jax.lax.scan(body, u, k))(u, jax.random.split(jax.random.key(4), steps))
     means = np.asarray(values)[steps // 3 :].mean(axis=0)
     both.append((means.mean(), means.std(ddof=1) / np.sqrt(32)))
   (a, da), (b, db) = both

@@ -30,9 +30,7 @@ def test_reversible_with_quarks():
 def test_plaquette_on_a_2d_torus(nc, beta):
   exact = oracles.plaquette_2d(nc, beta, 16)
   kernel = hmc.make(gauge.action(beta), tau=1.0, steps=10, integrator=integrators.OMELYAN2)
-  error = check_kernel(
-    kernel, _starts(nc, (4, 4), 64), jax.random.key(nc), observables.mean_plaquette, exact, 250
-  )
+  error = check_kernel(kernel, _starts(nc, (4, 4), 64), jax.random.key(nc), observables.mean_plaquette, exact, 250)
   assert error < 0.004
 
 

@@ -22,9 +22,7 @@ def _propose(key):
 def test_kernel_samples_the_target():
   exact = oracles.plaquette_2d(1, BETA, 4)
   u = jax.vmap(PRIOR.sample)(jax.random.split(jax.random.key(0), 256))
-  error = check_kernel(
-    metropolis.make(_propose), u, jax.random.key(1), observables.mean_plaquette, exact, 700
-  )
+  error = check_kernel(metropolis.make(_propose), u, jax.random.key(1), observables.mean_plaquette, exact, 700)
   assert error < 0.003
 
 
@@ -61,10 +59,17 @@ def test_one_dominating_weight_is_reported_as_what_it_is():
   assert weights.diagnose(log_w).messages
 
 
-@pytest.mark.parametrize("new, old, expected", [
-  (0.0, 0.0, 1.0), (-1.0, 0.0, np.exp(-1)), (5.0, -np.inf, 1.0), (-np.inf, 0.0, 0.0),
-  (-np.inf, -np.inf, 0.0), (np.nan, 0.0, 0.0),
-])
+@pytest.mark.parametrize(
+  "new, old, expected",
+  [
+    (0.0, 0.0, 1.0),
+    (-1.0, 0.0, np.exp(-1)),
+    (5.0, -np.inf, 1.0),
+    (-np.inf, 0.0, 0.0),
+    (-np.inf, -np.inf, 0.0),
+    (np.nan, 0.0, 0.0),
+  ],
+)
 def test_acceptance_probability_at_the_edges(new, old, expected):
   found = metropolis.acceptance_probability(jnp.asarray(new), jnp.asarray(old))
   assert float(found) == pytest.approx(expected)

@@ -9,9 +9,7 @@ from flowqcd.lattice import checkerboard, group, sites
 from flowqcd.mcmc import hmc
 from flowqcd.theory import determinant, gauge, pseudofermion
 
-GAUGE = pytest.mark.parametrize(
-  "nc, lattice", [(1, (3, 4)), (2, (2, 3, 4)), (3, (4, 3)), (3, (2, 3, 2, 4))]
-)
+GAUGE = pytest.mark.parametrize("nc, lattice", [(1, (3, 4)), (2, (2, 3, 4)), (3, (4, 3)), (3, (2, 3, 2, 4))])
 QUARKS = pytest.mark.parametrize("nc, lattice", [(1, (4, 6)), (2, (4, 4)), (3, (2, 2, 4, 2))])
 
 
@@ -125,9 +123,7 @@ def test_a_whole_trajectory_of_tmlqcd():
   np.testing.assert_allclose(
     2 * coordinates(gauge.wilson_force(u0, 1.0)), _tmlqcd_algebra("dump_F0_gauge_0.bin"), atol=1e-13
   )
-  np.testing.assert_allclose(
-    2 * coordinates(quarks.force(u0, phi)), _tmlqcd_algebra("dump_F0_det_1.bin"), atol=1e-12
-  )
+  np.testing.assert_allclose(2 * coordinates(quarks.force(u0, phi)), _tmlqcd_algebra("dump_F0_det_1.bin"), atol=1e-12)
   assert float(quarks.value(u0, phi)) == pytest.approx(1545.88286924215, abs=1e-8)
   # There the plaquettes enter the printed energy with the opposite sign.
   assert float(gauge.wilson(u0, 1.0)) == pytest.approx(-8.8953844824018049e01, abs=1e-11)

@@ -70,9 +70,7 @@ def test_schur_complement_has_the_determinant(nc, lattice):
   u, boundary = links(nc, lattice), PHASES[len(lattice)]
   full = np.linalg.slogdet(_dense_wilson(u, 0.14, boundary))[1]
   np.testing.assert_allclose(determinant.log_det(u, 0.14, boundary), full, rtol=1e-10, atol=1e-10)
-  np.testing.assert_allclose(
-    determinant.log_det_regulated(u, 0.14, boundary), 2 * full, rtol=1e-10, atol=1e-10
-  )
+  np.testing.assert_allclose(determinant.log_det_regulated(u, 0.14, boundary), 2 * full, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize(
@@ -146,9 +144,7 @@ def test_determinant_gradients():
   slope = (f(1e-5) - f(-1e-5)) / 2e-5
   np.testing.assert_allclose(jnp.sum(exact * direction).real, slope, rtol=1e-7)
   # The stochastic one is unbiased: its mean over many noise vectors agrees along any direction.
-  surrogate = determinant.stochastic_surrogate(
-    lambda u: dirac.wilson(u, kappa, None), _shape(u), mu0, num_noise=1
-  )
+  surrogate = determinant.stochastic_surrogate(lambda u: dirac.wilson(u, kappa, None), _shape(u), mu0, num_noise=1)
   draw = jax.jit(jax.vmap(lambda k: jnp.sum(jax.grad(surrogate, 1)(k, u) * direction).real))
   found = np.asarray(draw(jax.random.split(jax.random.key(2), 20_000)))
   error = found.std() / np.sqrt(len(found))
@@ -168,7 +164,5 @@ def test_boundary_phases_only_matter_through_winding():
   # A phase on one slice or spread over all links along it is a (complex) gauge transformation.
   u, n = links(1, (4, 4)), 4
   spread = u.at[0].multiply(np.exp(1j * np.pi / n))
-  np.testing.assert_allclose(
-    determinant.log_det(spread, 0.2, (1, 1)), determinant.log_det(u, 0.2, (-1, 1)), rtol=1e-12
-  )
+  np.testing.assert_allclose(determinant.log_det(spread, 0.2, (1, 1)), determinant.log_det(u, 0.2, (-1, 1)), rtol=1e-12)
   assert sites.extents(spread) == (4, 4)

@@ -47,9 +47,11 @@ def test_reverse_kl_is_the_gradient_of_the_loss():
 
   def loss(e):
     params = {"coefficients": state.params["coefficients"] + e * direction}
+
     def one(key):
       sample = model.sample(params, jax.random.split(key)[0])
       return sample.log_q + gauge.wilson(sample.u, BETA)
+
     return jnp.mean(jax.vmap(one)(keys))
 
   loss = jax.jit(loss)
@@ -86,6 +88,7 @@ def test_training_improves_the_flow(path, least):
     def log_w(key):
       sample = model.sample(params, key)
       return -gauge.wilson(sample.u, BETA) - sample.log_q
+
     return float(weights.ess(jax.jit(jax.vmap(log_w))(jax.random.split(jax.random.key(5), 512))))
 
   before = ess(state.params)

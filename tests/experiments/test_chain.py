@@ -1,0 +1,151 @@
+"""The whole chain on a small theory: its numbers, its files, kills, and folders of other configurations."""
+
+import json
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from experiments import report
+from flowqcd.io import ensembles
+
+ROOT = pathlib.Path(__file__).parents[2]
+KEYS = """ess_marginal ess_haar num_flow_samples num_hmc_trajectories hmc_acceptance plaquette_flow plaquette_hmc
+polyakov_flow polyakov_hmc pion_flow pion_hmc q2_flow q2_hmc log_z chi2_residuals chi2_num_bins cpu_seconds_flow
+cpu_seconds_hmc cpu_seconds_per_effective_sample_flow cpu_seconds_per_effective_sample_hmc plaquette_flow_err
+plaquette_hmc_err polyakov_flow_err polyakov_hmc_err pion_flow_err pion_hmc_err q2_flow_err q2_hmc_err log_z_err""".split()
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory):
+  cache = tmp_path_factory.mktemp("cache")
+  return os.environ | {
+    "PYTHONPATH": str(ROOT),
+    "XDG_CACHE_HOME": str(cache),
+    "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+  }
+
+
+def _command(binary, folder, *flags):
+  return [
+    sys.executable,
+    "-m",
+    f"experiments.{binary}",
+    "--preset=smoke",
+    f"--config.output={folder}",
+    *flags,
+  ]
+
+
+def _run(environment, binary, folder, *flags):
+  return subprocess.run(
+    _command(binary, folder, *flags),
+    env=environment,
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    timeout=400,
+  )
+
+
+@pytest.fixture(scope="module")
+def finished(environment, tmp_path_factory):
+  folder = tmp_path_factory.mktemp("runs") / "smoke"
+  result = _run(environment, "reproduce", folder)
+  assert result.returncode == 0, result.stderr
+  return folder
+
+
+def test_the_summary_has_all_numbers_and_they_agree(finished):
+  summary = json.loads((finished / "summary.json").read_text())
+  assert not [key for key in KEYS if summary.get(key) is None]
+  assert summary["ess_marginal"] > 0.85 and summary["ess_haar"] < 0.3
+  assert summary["weight_warnings"] == summary["metropolis_warnings"] == []
+  assert summary["num_flow_samples"] == 256 and summary["num_hmc_trajectories"] == 800
+  assert abs(summary["hmc_exp_minus_dh"] - 1) < 4 * summary["hmc_exp_minus_dh_err"]
+  for name in ("plaquette", "polyakov", "pion", "q2"):
+    values = [np.asarray(summary[f"{name}_{k}"]) for k in ("flow", "hmc", "flow_err", "hmc_err")]
+    assert (np.abs(values[0] - values[1]) < 4.5 * np.hypot(values[2], values[3])).all(), name
+
+
+def test_the_report_shows_what_was_found(finished):
+  text = (finished / "report.md").read_text()
+  summary = json.loads((finished / "summary.json").read_text())
+  assert report.number(summary["plaquette_hmc"], summary["plaquette_hmc_err"]) in text
+  for name in ("figure2", "figure3", "log_weights", "pion", "training"):
+    assert f"{name}.png" in text
+    assert (finished / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_finished_run_is_found_finished(finished, environment):
+  parts = sorted(finished.rglob("part-*.h5"))
+  times = [p.stat().st_mtime_ns for p in parts]
+  before = (finished / "summary.json").read_text()
+  assert _run(environment, "reproduce", finished).returncode == 0
+  assert [p.stat().st_mtime_ns for p in parts] == times
+  assert (finished / "summary.json").read_text() == before
+
+
+def test_another_configuration_is_refused_by_name(finished, environment):
+  result = _run(environment, "reproduce", finished, "--config.theory.beta=1.5")
+  assert result.returncode == 2 and "theory.beta: 1.0 there, 1.5 here" in result.stderr
+  assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_histograms_can_be_binned_anew(finished, environment):
+  result = _run(environment, "make_figures", finished, "--config.measurement.bins=6")
+  assert result.returncode == 0, result.stderr
+  assert _run(environment, "make_figures", finished).returncode == 0
+
+
+def test_missing_measurements_are_named(finished, environment, tmp_path):
+  import shutil
+
+  shutil.copytree(finished, tmp_path / "copy")
+  last = sorted((tmp_path / "copy" / "flow-measured").glob("part-*.h5"))[-1]
+  last.unlink()
+  result = _run(environment, "make_figures", tmp_path / "copy")
+  assert result.returncode == 2 and "run experiments.measure" in result.stderr
+
+
+def test_killed_anywhere_and_run_again_it_ends_the_same(finished, environment, tmp_path):
+  rng, folder = random.Random(7), tmp_path / "smoke"
+  for _ in range(6):
+    process = subprocess.Popen(
+      _command("reproduce", folder), env=environment, cwd=ROOT,
+      stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    time.sleep(6 + 9 * rng.random())
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+  result = _run(environment, "reproduce", folder)
+  assert result.returncode == 0, result.stderr
+  for name in ("flow", "hmc", "flow-measured", "hmc-measured"):
+    ours, theirs = (ensembles.Ensemble.open(f / name) for f in (folder, finished))
+    assert ours.names == theirs.names
+    for column in ours.names:
+      np.testing.assert_array_equal(ours.read(column), theirs.read(column), err_msg=f"{name} {column}")
+
+
+def test_frozen_streams_are_reported(environment, tmp_path):
+  # Hopeless trajectories: nothing is ever accepted.
+  flags = ["--config.hmc.tau=60", "--config.hmc.steps=1", "--config.theory.beta=60", "--config.hmc.thermalisation=0",
+           "--config.theory.num_flavours=0", "--config.hmc.trajectories=16"]  # fmt: skip
+  result = _run(environment, "run_hmc", tmp_path / "a", *flags)
+  assert result.returncode == 2
+  assert "accepted no proposal" in result.stderr or "never moved" in result.stderr
+
+
+@pytest.mark.parametrize("value, error, text", [
+  (0.36412, 0.0012266, "0.3641(12)"), (45.9354, 0.00301, "45.9354(30)"), (1234.5, 67.0, "1234(67)"),
+  (0.991, 0.00042, "0.99100(42)"), (3.0, 0.0, "3"), (float("nan"), 1.0, "nan"), (-0.5, 0.25, "-0.50(25)"),
+  (0.99996, 0.00996, "1.000(10)"),
+])  # fmt: skip
+def test_numbers_with_errors_in_brackets(value, error, text):
+  assert report.number(value, error) == text
