@@ -118,13 +118,13 @@ def energy_density(u: Array) -> Array:
 
 @precision.of_input
 def topological_charge(u: Array) -> Array:
-  """Q of eq. 5 with the clover F: in 4D -(1/(32 pi^2)) sum eps tr F F, eps_{txyz} = +1; in 2D (i/2 pi) sum tr F_01.
+  """Q of eq. 5 with the clover F: in 4D -(1/(32 pi^2)) sum eps tr F F, eps_{txyz} = +1; in 2D (1/2 pi) sum Im tr F_01.
 
   The sign of eq. 5 is for hermitian F; here F is antihermitian. In 2D it is zero for Nc > 1. Raises ValueError in 3D.
   """
   f, nd = field_strength(u), u.shape[0]
   if nd == 2:
-    return jnp.sum(group.trace(f[0]).imag) / (-2 * jnp.pi)
+    return jnp.sum(group.trace(f[0]).imag) / (2 * jnp.pi)
   if nd != 4:
     raise ValueError(f"the topological charge is defined in 2 and 4 dimensions, not {nd}")
   plane = {p: f[i] for i, p in enumerate(loops.planes(4))}
