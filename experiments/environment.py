@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from experiments import configuration
 from experiments.presets import Experiment
-from flowqcd.io import metrics
+from flowqcd.io import files, metrics
 
 _OPERATIONAL = ("output", "measurement.bins")
 """Fields that do not change what a run computes and stores."""
@@ -48,7 +48,7 @@ def claim(config: Experiment) -> pathlib.Path:
     if differing:
       what = ", ".join(f"{k}: {theirs.get(k)} there, {mine.get(k)} here" for k in differing[:4])
       raise ValueError(f"{folder} belongs to another configuration ({what}); choose another --config.output")
-  elif folder.exists() and any(folder.iterdir()):
+  elif not files.is_vacant(folder):
     raise ValueError(f"{folder} is not empty and not a run of this program; choose another --config.output")
   else:
     folder.mkdir(parents=True, exist_ok=True)

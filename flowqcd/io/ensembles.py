@@ -35,7 +35,7 @@ class Ensemble:
   def create(cls, path: str | os.PathLike, config: Mapping[str, Any]) -> Ensemble:
     """A new, empty ensemble. Raises FileExistsError if the folder holds anything."""
     path = pathlib.Path(path)
-    if path.exists() and any(path.iterdir()):
+    if not files.is_vacant(path):
       raise FileExistsError(f"{path} is not empty; an ensemble needs a folder of its own")
     path.mkdir(parents=True, exist_ok=True)
     plain = json.loads(json.dumps(dict(config)))

@@ -13,6 +13,17 @@ class FieldFileError(ValueError):
   """A gauge-field file is not what it should be; the message names the file and what is wrong."""
 
 
+_TEMPORARY = ".tmp"
+
+
+def is_vacant(folder: str | os.PathLike) -> bool:
+  """True where there is no folder, or nothing in it but what a kill in mid-write left behind."""
+  folder = pathlib.Path(folder)
+  if not folder.exists():
+    return True
+  return all(item.name.startswith(".") and item.suffix == _TEMPORARY for item in folder.iterdir())
+
+
 @contextlib.contextmanager
 def atomic(path: str | os.PathLike, overwrite: bool = False) -> Iterator[BinaryIO]:
   """A binary file handle whose content replaces `path` when the block ends, and is dropped if it raises.
@@ -22,7 +33,7 @@ def atomic(path: str | os.PathLike, overwrite: bool = False) -> Iterator[BinaryI
   path = pathlib.Path(path)
   if path.exists() and not overwrite:
     raise FileExistsError(f"{path} exists; pass overwrite=True to replace it")
-  temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+  temporary = path.with_name(f".{path.name}.{os.getpid()}{_TEMPORARY}")
   try:
     with open(temporary, "wb") as handle:
       yield handle

@@ -52,6 +52,19 @@ def test_other_configurations_and_columns_are_refused(tmp_path):
   assert len(store) == 3
 
 
+def test_leftovers_of_a_kill_do_not_make_a_folder_occupied(tmp_path):
+  (tmp_path / "e").mkdir()
+  (tmp_path / "e" / ".ensemble.json.123.tmp").write_text("half")
+  store = ensembles.Ensemble.open_or_create(tmp_path / "e", {})
+  store.append(_rows(0, 2))
+  assert len(ensembles.Ensemble.open(tmp_path / "e")) == 2
+  assert not list((tmp_path / "e").glob(".*.tmp"))
+  (tmp_path / "f").mkdir()
+  (tmp_path / "f" / "notes.txt").write_text("mine")
+  with pytest.raises(FileExistsError):
+    ensembles.Ensemble.create(tmp_path / "f", {})
+
+
 def test_damage_is_named_and_not_passed_on(tmp_path):
   store = ensembles.Ensemble.create(tmp_path / "e", {})
   for start in (0, 500, 1000):

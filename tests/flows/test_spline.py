@@ -1,0 +1,98 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from flowqcd.flows import spline
+
+K, N = 16, 400
+
+
+def _random(circular=False, scale=1.0, dtype=jnp.float64):
+  parameters = scale * jax.random.normal(jax.random.key(0), (spline.num_parameters(K), N), dtype)
+  return spline.make(parameters, circular)
+
+
+POINTS = jnp.asarray(np.random.default_rng(1).uniform(0, 1, N))
+
+
+def test_zero_parameters_are_the_identity():
+  s = spline.make(jnp.zeros((49, N)))
+  y, logderiv = spline.forward(s, POINTS)
+  np.testing.assert_allclose(y, POINTS, atol=1e-15)
+  np.testing.assert_allclose(logderiv, 0, atol=1e-14)
+  y, logderiv = spline.circular_forward(spline.make(jnp.zeros((49, N)), circular=True), POINTS)
+  np.testing.assert_allclose(y, POINTS, atol=1e-15)
+  np.testing.assert_allclose(logderiv, 0, atol=1e-14)
+
+
+@pytest.mark.parametrize("scale", [0.3, 1.0, 5.0])
+def test_round_trip_and_derivative(scale):
+  s = _random(scale=scale)
+  y, logderiv = spline.forward(s, POINTS)
+  assert ((y >= 0) & (y <= 1)).all()
+  back, other = spline.inverse(s, y)
+  np.testing.assert_allclose(back, POINTS, atol=1e-11)
+  np.testing.assert_allclose(other, -logderiv, atol=1e-7 * scale)
+  slope = jax.vmap(jax.grad(lambda x, one: spline.forward(one, x).y), (0, -1))(POINTS, s)
+  np.testing.assert_allclose(jnp.log(slope), logderiv, atol=1e-10)
+
+
+@pytest.mark.parametrize("scale", [0.3, 3.0])
+def test_circular_round_trip_and_derivative(scale):
+  s = _random(circular=True, scale=scale)
+  x = 7 * POINTS - 3
+  y, logderiv = spline.circular_forward(s, x)
+  assert ((y >= 0) & (y < 1)).all()
+  back, other = spline.circular_inverse(s, y)
+  distance = np.abs(back - x)
+  np.testing.assert_allclose(distance - np.round(distance), 0, atol=1e-10)
+  np.testing.assert_allclose(other, -logderiv, atol=1e-7)
+  # Continuous, with its derivative, where the circle closes.
+  e = 1e-9
+  left, right = (spline.circular_forward(s, jnp.full(N, z)) for z in (1 - e, e))
+  gap = np.abs(np.exp(2j * np.pi * np.asarray(left.y)) - np.exp(2j * np.pi * np.asarray(right.y)))
+  assert gap.max() < 1e-5
+  np.testing.assert_allclose(left.logderiv, right.logderiv, atol=1e-4)
+
+
+def test_monotone_with_fixed_ends():
+  one = jax.tree.map(lambda v: v[..., :1], _random(scale=3.0))
+  x = jnp.linspace(0, 1, 2001)
+  y = spline.forward(one, x).y
+  assert (jnp.diff(y) > 0).all()
+  np.testing.assert_allclose(y[jnp.array([0, -1])], [0, 1], atol=1e-15)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_finite_with_gradients_at_and_beyond_the_ends(dtype):
+  s = _random(scale=2.0, dtype=dtype)
+  for x in (0.0, 1.0, -1e-7, 1 + 1e-6, -0.5, 3.0, 1e6):
+    points = jnp.full(N, x, dtype)
+    for f in (spline.forward, spline.inverse):
+      assert np.isfinite(f(s, points).y).all() and np.isfinite(f(s, points).logderiv).all()
+      gradients = jax.grad(lambda s, p, f=f: jnp.sum(f(s, p).y) + jnp.sum(f(s, p).logderiv), (0, 1))(s, points)
+      assert all(np.isfinite(g).all() for g in jax.tree.leaves(gradients))
+
+
+def test_straight_beyond_the_ends_and_invertible_there():
+  s = _random()
+  for x in (-0.7, 1.9):
+    points = jnp.full(N, x)
+    y, logderiv = spline.forward(s, points)
+    np.testing.assert_allclose(spline.inverse(s, y).y, points, atol=1e-11)
+    end = spline.forward(s, jnp.full(N, float(x > 0)))
+    np.testing.assert_allclose(logderiv, end.logderiv)
+    np.testing.assert_allclose(y, end.y + (x - float(x > 0)) * jnp.exp(end.logderiv), rtol=1e-12)
+
+
+def test_knots_are_interpolated():
+  s = _random(scale=1.0)
+  for k in (0, 1, 7, 16):
+    np.testing.assert_allclose(spline.forward(s, s.x[k]).y, s.y[k], atol=1e-13)
+
+
+@pytest.mark.parametrize("count", [1, 3, 48, 50])
+def test_other_numbers_of_parameters_are_named(count):
+  with pytest.raises(ValueError, match=f"not {count}"):
+    spline.make(jnp.zeros((count, 1)))
