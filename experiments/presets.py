@@ -141,7 +141,7 @@ class Experiment:
 
   theory: Theory = Theory()
   flow: trivializing.Config = trivializing.Config()
-  optimizer: optimizer.Config = optimizer.Config()
+  optimizer: optimizer.Config = optimizer.Config(learning_rate=0.02, decay_steps=100)
   training: Training = Training()
   sampling: Sampling = Sampling()
   hmc: HMC = HMC()

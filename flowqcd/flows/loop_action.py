@@ -60,6 +60,20 @@ def laplacian_table(nc: int, lattice: sites.Extents) -> tuple[np.ndarray, np.nda
   return a, constant
 
 
+def natural_scale(nc: int, lattice: sites.Extents) -> np.ndarray:
+  """The coefficient c_k whose term moves log det of a unit of flow time by about one between Haar-random fields: [8 + Nd].
+
+  1/(A_kk sqrt(2 n_k)) with n_k loops of variance about two each; so that coefficients in these units are of one size.
+  """
+  table, _ = laplacian_table(nc, lattice)
+  nd, volume = len(lattice), int(np.prod(lattice))
+  plaquettes = volume * nd * (nd - 1) // 2
+  per_link = 2 * (nd - 1)
+  pairs = volume * nd * per_link * (per_link - 1) // 2
+  counts = [plaquettes] + [pairs] * 4 + [plaquettes] * 3 + [volume // n for n in lattice]
+  return 1 / (np.diag(table) * np.sqrt(2.0 * np.array(counts)))
+
+
 def evaluate(v: Array, lattice: sites.Extents, c: Array, lines: tuple[int, ...] = ()) -> LoopAction:
   """All of S~ = sum_k c_k W_k at flat links v [Nd, Nc, Nc, V]; c: [8 + Nd], real.
 

@@ -108,7 +108,10 @@ def analytic_coefficients(target: Target, nc: int, lattice: sites.Extents, order
 
 
 def make(config: Config, target: Target, nc: int, lattice: sites.Extents) -> Flow:
-  """The flow on links [Nd, Nc, Nc, *L]. Parameters: {"coefficients": [8 + Nd, degree + 1]}, initially analytic.
+  """The flow on links [Nd, Nc, Nc, *L]. Parameters: {"deviation": [8 + Nd, degree + 1]}, initially zero.
+
+  c_kj = analytic_kj + scale_k deviation_kj with `loop_action.natural_scale`: raw coefficients differ by factors of a
+  hundred, and one learning rate would wreck the small ones before it moves the large.
 
   Forward integrates from t = 0 to 1, inverse from 1 to 0 with the same table: they undo each other up to the step error.
   Raises ValueError where an extent is below 3.
@@ -117,12 +120,13 @@ def make(config: Config, target: Target, nc: int, lattice: sites.Extents) -> Flo
   lines = tuple(range(len(lattice))) if config.lines else ()
   if not config.lines:
     coefficients[loop_action.NUM_LOCAL :] = 0
+  scale = loop_action.natural_scale(nc, lattice)[:, None]
   evaluate = loop_action.evaluate_plaquette if config.order == 1 else loop_action.evaluate
 
   def rate(params: Params):
     def velocity(t: Array, v: Array) -> tuple[Array, Array]:
       powers = t ** jnp.arange(config.degree + 1, dtype=v.real.dtype)
-      c = params["coefficients"].astype(v.real.dtype) @ powers
+      c = (coefficients + scale * params["deviation"]).astype(v.real.dtype) @ powers
       action = evaluate(v, lattice, c, lines)
       return -action.gradient, action.laplacian
 
@@ -135,8 +139,8 @@ def make(config: Config, target: Target, nc: int, lattice: sites.Extents) -> Flo
     return FlowResult(sites.unflatten(end.u, lattice), end.integral)
 
   def init(key: Key) -> Params:
-    del key  # The analytic values are the start; nothing is drawn.
-    return {"coefficients": jnp.asarray(coefficients)}
+    del key  # The analytic flow is the start; nothing is drawn.
+    return {"deviation": jnp.zeros(coefficients.shape)}
 
   return Flow(
     init=init,
