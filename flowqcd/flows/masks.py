@@ -80,9 +80,7 @@ def make(config: Config, lattice: Extents) -> Masks:
   active[mu] = chosen
   planes = loops.planes(nd)
   # A plaquette (a, b) at x holds the links a at x and x+b, b at x and x+a.
-  touched = [
-    active[a] | np.roll(active[a], -1, b) | active[b] | np.roll(active[b], -1, a) for a, b in planes
-  ]
+  touched = [active[a] | np.roll(active[a], -1, b) | active[b] | np.roll(active[b], -1, a) for a, b in planes]
   return Masks(
     active,
     ~np.stack(touched),
@@ -117,4 +115,6 @@ def _check(config: Config, lattice: Extents) -> None:
         f"the pattern would not close over the boundary"
       )
     if o != config.orientations[0] and s % width == 0:
-      raise MaskError(f"shift {s} of direction {o} is a multiple of the width {width}: plaquettes would hold two active links")
+      raise MaskError(
+        f"shift {s} of direction {o} is a multiple of the width {width}: plaquettes would hold two active links"
+      )

@@ -46,10 +46,12 @@ def test_circular_round_trip_and_derivative(scale):
   assert ((y >= 0) & (y < 1)).all()
   back, other = spline.circular_inverse(s, y)
   distance = np.abs(back - x)
-  np.testing.assert_allclose(distance - np.round(distance), 0, atol=1e-10)
+  # Rounding of y is magnified by dx/dy, which reaches 1e5 where bins are as narrow as they may be.
+  allowed = 1e-14 * (1 + np.exp(-np.asarray(logderiv)))
+  assert (np.abs(distance - np.round(distance)) < allowed).all()
   np.testing.assert_allclose(other, -logderiv, atol=1e-7)
   # Continuous, with its derivative, where the circle closes.
-  e = 1e-9
+  e = 1e-13
   left, right = (spline.circular_forward(s, jnp.full(N, z)) for z in (1 - e, e))
   gap = np.abs(np.exp(2j * np.pi * np.asarray(left.y)) - np.exp(2j * np.pi * np.asarray(right.y)))
   assert gap.max() < 1e-5
