@@ -117,7 +117,9 @@ def training_curve(steps: np.ndarray, loss: np.ndarray, ess: np.ndarray) -> Figu
     if len(finite) > 20:
       low, high = np.min(finite), np.quantile(finite, 0.98)
       upper.set_ylim(low - 0.05 * (high - low), high + 0.1 * (high - low))
-    lower.set(yscale="log", ylabel="ESS", xlabel="training step")
+    lower.set(ylabel="ESS", xlabel="training step")
+    if np.nanmin(ess) < 0.2:  # Over a narrower range ticks of powers of ten say nothing.
+      lower.set_yscale("log")
     lower.axhline(1, color="black", lw=0.8, ls=":")
   return figure
 
@@ -143,7 +145,7 @@ def log_weight_histogram(log_w: np.ndarray, bins: int = 60) -> Figure:
     axes.axvline(0, color="black", lw=0.8, ls=":")
     axes.set(xlabel=r"$\log\,(w / \bar w)$", ylabel="density", yscale="log")
     axes.set_ylim(bottom=0.3 * np.min(flow[flow > 0]))  # a third of a single entry
-    axes.set_ylim(top=30 * axes.get_ylim()[1])  # room for the legend above the peak
+    axes.set_ylim(top=8 * axes.get_ylim()[1])  # room for the legend above the peak
     axes.legend(title=f"$N$ = {len(share)}, ESS = {size:.3g}", loc="upper right")
   return figure
 
