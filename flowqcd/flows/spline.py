@@ -133,3 +133,20 @@ def _bin(spline: Spline, one_hot: Array) -> tuple[Array, ...]:
 def _log_derivative(s: Array, d0: Array, d1: Array, xi: Array, product: Array, denominator: Array) -> Array:
   numerator = d1 * xi**2 + 2 * s * product + d0 * (1 - xi) ** 2
   return 2 * jnp.log(s) + jnp.log(numerator) - 2 * jnp.log(denominator)
+
+
+def end_ratios(spline: Spline, x: Array, y: Array) -> tuple[Array, Array]:
+  """log y/x and log (1-y)/(1-x) of a spline with fixed ends at a point x and its image y, both in [0, 1].
+
+  Ratios of zeros at the ends, from the formula of the end bins with the zero divided out; finite there, and smooth.
+  """
+  inside, bin_ = _locate(spline.x, x)
+  x0, w, _, h, d0, d1 = _bin(spline, bin_)
+  s, xi = h / w, jnp.clip((inside - x0) / w, 0, 1)
+  denominator = s + (d0 + d1 - 2 * s) * xi * (1 - xi)
+  first, last = bin_[0] > 0, bin_[-1] > 0
+  # Divided only where the bin keeps the denominator away from zero: elsewhere NaN would survive in the gradient.
+  ratio = lambda end, a, b: jnp.where(end, 1, a) / jnp.where(end, 1, b)
+  low = jnp.where(first, s * (s * xi + d0 * (1 - xi)) / denominator, ratio(first, y, x))
+  high = jnp.where(last, s * (s * (1 - xi) + d1 * xi) / denominator, ratio(last, 1 - y, 1 - x))
+  return jnp.log(low), jnp.log(high)

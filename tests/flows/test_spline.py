@@ -98,3 +98,17 @@ def test_knots_are_interpolated():
 def test_other_numbers_of_parameters_are_named(count):
   with pytest.raises(ValueError, match=f"not {count}"):
     spline.make(jnp.zeros((count, 1)))
+
+
+def test_end_ratios_are_ratios_and_stay_finite_at_the_ends():
+  s = _random(scale=2.0)
+  y = spline.forward(s, POINTS).y
+  low, high = spline.end_ratios(s, POINTS, y)
+  np.testing.assert_allclose(low, np.log(y / POINTS), atol=1e-11)
+  np.testing.assert_allclose(high, np.log((1 - y) / (1 - POINTS)), atol=1e-9)
+  # At an end the ratio is the slope there.
+  for x, index in ((0.0, 0), (1.0, -1)):
+    ends = spline.end_ratios(s, jnp.full(N, x), spline.forward(s, jnp.full(N, x)).y)
+    np.testing.assert_allclose(ends[index], np.log(s.slope[index]), atol=1e-10)
+    gradient = jax.grad(lambda s, x: sum(jnp.sum(r) for r in spline.end_ratios(s, x, spline.forward(s, x).y)), (0, 1))
+    assert all(np.isfinite(g).all() for g in jax.tree.leaves(gradient(s, jnp.full(N, x))))
