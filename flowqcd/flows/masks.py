@@ -48,25 +48,35 @@ class Masks(NamedTuple):
   flipped: np.ndarray
 
 
-def default_shifts(nd: int) -> tuple[int, ...]:
-  """The paper's (1, 2, 1, 1), cut to the dimension."""
-  return (1, 2, 1, 1)[:nd]
+def default_shifts(nd: int, width: int = 4) -> tuple[int, ...]:
+  """The paper's (1, 2, 1, 1), cut to the dimension; all 1, a checkerboard, for width 2."""
+  return (1, 1 if width == 2 else 2, 1, 1)[:nd]
 
 
-def sweep(nd: int, width: int = 4, shifts: tuple[int, ...] | None = None) -> list[Config]:
-  """Masks that update every link once: nd * width layers, orientations rotated fastest, then the phase.
+def sweep(nd: int, width: int = 4, shifts: tuple[int, ...] | None = None, turn: int = 1) -> list[Config]:
+  """Masks that update every link once: nd * width layers, the direction o_0 fastest, then the phase.
 
-  (The paper varies the parameters across layers without giving the order.)
+  Active plaquettes lie in the planes (o_0, o_0 + turn mod nd); the other directions follow in cyclic order. Raises
+  MaskError unless 0 < turn < nd.
   """
-  shifts = default_shifts(nd) if shifts is None else shifts
-  rotated = [tuple((first + i) % nd for i in range(nd)) for first in range(nd)]
-  return [Config(o, shifts, width, phase) for phase in range(width) for o in rotated]
+  if not 0 < turn < nd:
+    raise MaskError(f"turn must be from 1 to {nd - 1}, not {turn}")
+  shifts = default_shifts(nd, width) if shifts is None else shifts
+  rotated = [(first, (first + turn) % nd) for first in range(nd)]
+  full = [pair + tuple((pair[0] + i) % nd for i in range(1, nd) if i != turn) for pair in rotated]
+  return [Config(o, shifts, width, phase) for phase in range(width) for o in full]
 
 
 def layers(count: int, nd: int, width: int = 4) -> list[Config]:
-  """The masks of a flow of `count` layers: sweeps one after the other."""
-  once = sweep(nd, width)
-  return [once[i % len(once)] for i in range(count)]
+  """The masks of a flow of `count` layers: sweeps with turn 1, 2, ..., nd - 1, and from the start again.
+
+  A class function of P = U A moves U only along P: a plaquette whose plane is never the active one gets no weight at
+  first order in the coupling. Each of the nd - 1 sweeps gives another plane to every link, so that nd (nd - 1) width
+  layers, 48 in four dimensions, reach every plaquette from two of its links. (The paper has 48 layers and varies the
+  parameters across them, without giving the order.)
+  """
+  each = [config for turn in range(1, nd) for config in sweep(nd, width, turn=turn)]
+  return [each[i % len(each)] for i in range(count)]
 
 
 def make(config: Config, lattice: Extents) -> Masks:

@@ -10,15 +10,33 @@ LATTICES = pytest.mark.parametrize("lattice", [(4, 4), (8, 4), (4, 4, 8), (4, 4,
 @LATTICES
 def test_a_sweep_updates_every_link_once(lattice):
   nd = len(lattice)
-  configs = masks.sweep(nd)
-  assert len(configs) == 4 * nd
-  stacked = masks.stack(configs, lattice)
-  np.testing.assert_array_equal(stacked.active.sum(axis=0), 1)
+  for turn in range(1, nd):
+    configs = masks.sweep(nd, turn=turn)
+    assert len(configs) == 4 * nd
+    stacked = masks.stack(configs, lattice)
+    np.testing.assert_array_equal(stacked.active.sum(axis=0), 1)
+
+
+@LATTICES
+def test_every_plaquette_is_active_from_two_of_its_links(lattice):
+  nd = len(lattice)
+  count = np.zeros((nd * (nd - 1) // 2, np.prod(lattice)), int)
+  for config in masks.layers(4 * nd * (nd - 1), nd):
+    m = masks.make(config, lattice)
+    count[m.plane, m.sites] += 1
+  np.testing.assert_array_equal(count, 2)
+
+
+def test_width_two_is_a_checkerboard():
+  for config in masks.layers(24, 4, 2):
+    m = masks.make(config, (2, 2, 2, 2))
+    assert config.shifts == (1, 1, 1, 1) and len(m.sites) == 8
+    assert set(np.indices((2,) * 4).sum(axis=0).ravel()[m.sites] % 2) == {config.active_phase}
 
 
 @LATTICES
 def test_no_plaquette_holds_two_active_links(lattice):
-  for config in masks.sweep(len(lattice)):
+  for config in masks.layers(4 * len(lattice) * (len(lattice) - 1), len(lattice)):
     m = masks.make(config, lattice)
     for i, (a, b) in enumerate(loops.planes(len(lattice))):
       sides = [m.active[a], np.roll(m.active[a], -1, b), m.active[b], np.roll(m.active[b], -1, a)]
@@ -33,7 +51,7 @@ def test_the_papers_numbers():
   m = masks.make(masks.Config((0, 1, 2, 3), (1, 2, 1, 1), 4, 0), (4, 4, 4, 4))
   assert m.active.sum() == 64 and len(m.sites) == 64 and not m.active[1:].any()
   assert len(masks.layers(48, 4)) == 48
-  assert masks.layers(48, 4)[16] == masks.layers(48, 4)[0]
+  assert len(set(masks.layers(48, 4))) == 48 and masks.layers(96, 4)[48:] == masks.layers(48, 4)
 
 
 def test_stripes_in_two_dimensions():
@@ -44,7 +62,7 @@ def test_stripes_in_two_dimensions():
 
 @LATTICES
 def test_the_active_plaquette_starts_with_the_link(lattice):
-  for config in masks.sweep(len(lattice)):
+  for config in masks.layers(4 * len(lattice) * (len(lattice) - 1), len(lattice)):
     m = masks.make(config, lattice)
     mu, nu = config.orientations[:2]
     assert loops.planes(len(lattice))[m.plane] == (min(mu, nu), max(mu, nu))
