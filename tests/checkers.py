@@ -76,10 +76,11 @@ def log_jacobian(function, u):
   return np.linalg.slogdet(np.asarray(jacobian).reshape(n, n))[1]
 
 
-def check_flow(flow, params, z, round_trip=1e-10, jacobian=None, equivariance=1e-10):
+def check_flow(flow, params, z, round_trip=1e-10, jacobian=None, equivariance=1e-10, offset=None):
   """Round trip, both log-determinants, gauge and translation equivariance of a flow on links z.
 
-  jacobian: how far the log-determinant may be from the dense one; None leaves that out.
+  jacobian: how far the log-determinant may be from the dense one; None leaves that out. offset: a translation that is a
+  symmetry of the flow; None takes (1, 2, ...).
   """
   lattice = sites.extents(z)
   forward, inverse = jax.jit(flow.forward), jax.jit(flow.inverse)
@@ -92,7 +93,7 @@ def check_flow(flow, params, z, round_trip=1e-10, jacobian=None, equivariance=1e
   other, other_logdet = forward(params, sites.gauge_transform(z, g))
   np.testing.assert_allclose(other, sites.gauge_transform(u, g), atol=equivariance)
   np.testing.assert_allclose(other_logdet, logdet, rtol=1e-10, atol=equivariance)
-  offset = tuple(range(1, len(lattice) + 1))
+  offset = tuple(range(1, len(lattice) + 1)) if offset is None else offset
   other, other_logdet = forward(params, sites.translate(z, offset))
   np.testing.assert_allclose(other, sites.translate(u, offset), atol=equivariance)
   np.testing.assert_allclose(other_logdet, logdet, rtol=1e-10, atol=equivariance)

@@ -1,4 +1,4 @@
-"""Conjugacy classes of U(1), SU(2) and SU(3): eigenphases, coordinates of the unit box, and maps of matrices that move them.
+"""Conjugacy classes of U(1), SU(2), SU(3): eigenphases, coordinates of the unit box, and maps of matrices that move them.
 
 A map P -> P' that moves eigenphases only, theta -> theta', commutes with conjugation. Its Jacobian is that of the phases
 times the ratio of Haar densities prod_{i<j} 4 sin^2((theta_i - theta_j)/2); arXiv:2008.05456, sec. III.
@@ -58,9 +58,9 @@ def eigenphases(p: Array) -> Array:
 def _eigenphases_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
   (p,), (dp,) = primals, tangents
   theta = eigenphases(p)
-  phase = jnp.exp(-1j * theta)
-  change = jnp.einsum("kijv,jiv->kv", projectors(p, theta), dp)
-  return theta, (phase * change).imag
+  # Multiplied and summed: as a contraction with the sites for a batch it would be as many tiny matrix products.
+  change = jnp.sum(projectors(p, theta) * jnp.swapaxes(dp, 0, 1), axis=(1, 2))
+  return theta, (jnp.exp(-1j * theta) * change).imag
 
 
 def projectors(p: Array, theta: Array) -> Array:
