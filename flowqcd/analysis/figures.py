@@ -101,27 +101,79 @@ def residual_distribution(squares: np.ndarray, num_histograms: int = 1, bins: in
   return figure
 
 
-def training_curve(steps: np.ndarray, loss: np.ndarray, ess: np.ndarray) -> Figure:
-  """Loss and ESS per configuration against the training step; all arrays [n]."""
+def training_curve(
+  steps: np.ndarray,
+  loss: np.ndarray,
+  ess: np.ndarray,
+  cpu_minutes: np.ndarray | None = None,
+  exact_ess: np.ndarray | None = None,
+) -> Figure:
+  """Loss and ESS per configuration against the training step and, where given, CPU time; all arrays [n].
+
+  exact_ess: of separate evaluations, NaN at steps without one; drawn as points.
+  """
+  clocks = [(np.asarray(steps), "training step")]
+  if cpu_minutes is not None:
+    clocks.append((np.asarray(cpu_minutes), "CPU minutes"))
   with matplotlib.rc_context(_STYLE):
-    figure = Figure(figsize=(6.5, 5.0), layout="constrained")
-    upper, lower = figure.subplots(2, 1, sharex=True)
-    for axes, values, colour in ((upper, loss, _THIRD), (lower, ess, _FLOW)):
-      axes.plot(steps, values, color=colour, alpha=0.3, lw=0.8)
-      smooth_steps, smooth = _running_mean(np.asarray(steps), np.asarray(values))
-      axes.plot(smooth_steps, smooth, color=colour)
-      axes.grid(alpha=0.25)
+    figure = Figure(figsize=(6.5 if len(clocks) == 1 else 9.5, 5.0), layout="constrained")
+    grid = figure.subplots(2, len(clocks), sharex="col", sharey="row", squeeze=False)
+    for (x, label), (upper, lower) in zip(clocks, grid.T):
+      for axes, values, colour in ((upper, loss, _THIRD), (lower, ess, _FLOW)):
+        axes.plot(x, values, color=colour, alpha=0.3, lw=0.8)
+        axes.plot(*_running_mean(x, np.asarray(values)), color=colour, label="batch")
+        axes.grid(alpha=0.25)
+      if exact_ess is not None and np.isfinite(exact_ess).any():
+        lower.plot(x, exact_ess, "o", ms=4, color=_HMC, label="evaluation")
+      lower.axhline(1, color="black", lw=0.8, ls=":")
+      lower.set_xlabel(label)
+    upper, lower = grid[0, 0], grid[1, 0]
     upper.set_ylabel("loss")
     # The first steps are far above; the interesting part is what follows.
     finite = np.asarray(loss)[np.isfinite(loss)]
     if len(finite) > 20:
-      low, high = np.min(finite), np.quantile(finite, 0.98)
+      low, high = np.min(finite), np.quantile(finite, 0.95)
       upper.set_ylim(low - 0.05 * (high - low), high + 0.1 * (high - low))
-    lower.set(ylabel="ESS", xlabel="training step")
+    lower.set_ylabel("ESS")
     if np.nanmin(ess) < 0.2:  # Over a narrower range ticks of powers of ten say nothing.
       lower.set_yscale("log")
-    lower.axhline(1, color="black", lw=0.8, ls=":")
+    lower.legend(loc="lower right")
   return figure
+
+
+def mask_sweep(active: np.ndarray, frozen: np.ndarray, titles: Sequence[str]) -> Figure:
+  """Masks of coupling layers, one panel each: active links over the number of frozen plaquettes at each site.
+
+  active: bool [layers, Nd, *L], frozen: bool [layers, planes, *L], titles: one per layer. In four dimensions a panel shows
+  t and x between its tiles and y and z inside them; in three, t between tiles. Links are drawn as dots in the colour of
+  their direction.
+  """
+  count, nd = active.shape[:2]
+  columns = min(count, 4)
+  rows = -(-count // columns)
+  colours = ("#D55E00", _FLOW, _THIRD, "#CC79A7")
+  with matplotlib.rc_context(_STYLE | {"axes.titlesize": 9}):
+    figure = Figure(figsize=(2.4 * columns, 2.6 * rows), layout="constrained")
+    for layer, axes in enumerate(figure.subplots(rows, columns, squeeze=False).ravel()):
+      axes.axis("off")
+      if layer >= count:
+        continue
+      image = _as_plane(frozen[layer].sum(axis=0))
+      axes.imshow(image, cmap="Greys", vmin=0, vmax=1.6 * frozen.shape[1], origin="lower")
+      for mu in range(nd):
+        y, x = np.nonzero(_as_plane(active[layer, mu]))
+        axes.plot(x, y, "o", ms=3.2, color=colours[mu])
+      axes.set_title(titles[layer])
+  return figure
+
+
+def _as_plane(field: np.ndarray) -> np.ndarray:
+  """A field [*L] as an image: (t, y) downwards and (x, z) to the right, tiles of (y, z) apart by a blank line."""
+  full = field.reshape((1,) * (4 - field.ndim) + field.shape).astype(float)
+  tiled = np.pad(full, [(0, 0), (0, 0), (0, 1), (0, 1)], constant_values=np.nan)
+  t, x, y, z = tiled.shape
+  plane = tiled.transpose(0, 2, 1, 3).reshape(t * y, x * z)[:-1, :-1]
+  return np.nan_to_num(plane, nan=0.0) if field.dtype == bool else plane
 
 
 def log_weight_histogram(log_w: np.ndarray, bins: int = 60) -> Figure:

@@ -59,6 +59,7 @@ def test_the_other_figures_render():
   curve = statistics.Estimate(np.geomspace(1, 0.01, 4), np.full(4, 1e-3))
   for figure in (
     figures.training_curve(steps, np.exp(-steps / 50), 1 - np.exp(-(steps + 1) / 50)),
+    figures.training_curve(steps, np.exp(-steps / 50), np.exp(-steps), 2.0 * steps, np.where(steps % 9, np.nan, 0.5)),
     figures.training_curve(steps[:3], np.ones(3), np.ones(3)),
     figures.log_weight_histogram(log_w, bins=20),
     figures.correlator(curve, curve),
