@@ -4,15 +4,23 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13; do \
 BIN := .venv/bin
 FLAGS ?=
 
-.PHONY: reproduce paper test check slow clean
+.PHONY: reproduce statistics paper paper-small test check slow clean
 
 # The main job: flow against HMC at the paper's point, into runs/reproduce/. Killed, it goes on where it was.
 reproduce: .venv/run.stamp
 	$(BIN)/python -m experiments.reproduce --preset=reproduce $(FLAGS)
 
 # The same with the paper's statistics: 65,536 samples and trajectories (hours on a CPU).
+statistics: .venv/run.stamp
+	$(BIN)/python -m experiments.reproduce --preset=statistics $(FLAGS)
+
+# The paper's marginal model, trained as in the paper: 10 PFlop a thousand steps, so accelerators.
 paper: .venv/run.stamp
 	$(BIN)/python -m experiments.reproduce --preset=paper $(FLAGS)
+
+# The same model, smaller, trained on a CPU in an hour.
+paper-small: .venv/run.stamp
+	$(BIN)/python -m experiments.reproduce --preset=paper_small $(FLAGS)
 
 test: check
 	$(BIN)/python -m pytest -n 2 --dist loadscope $(FLAGS)

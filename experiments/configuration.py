@@ -16,6 +16,8 @@ from typing import Any, TypeVar
 
 from absl import app, flags
 
+from flowqcd import distributed
+
 T = TypeVar("T")
 
 flags.disclaim_key_flags()  # So that --help shows them as the binary's own.
@@ -119,7 +121,8 @@ def from_flags(presets: Mapping[str, T]) -> T:
 def run(main: Any, presets: Mapping[str, T], default: str) -> None:
   """Entry point of a binary: parse flags, build the configuration, call main(config).
 
-  Mistakes of the user (ValueError, and file errors) end in one line on stderr and exit status 2.
+  Mistakes of the user (ValueError), file errors and numerical failures (ArithmeticError: a solver or a training that did
+  not converge) end in one line on stderr and exit status 2.
   """
   define(presets, default)
 
@@ -127,14 +130,31 @@ def run(main: Any, presets: Mapping[str, T], default: str) -> None:
     if len(argv) > 1:
       _fail(f"unexpected argument '{argv[1]}'; settings are flags, see --help")
     try:
+      _join_hosts()
       main(from_flags(presets))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ArithmeticError) as error:
       if flags.FLAGS.debug:
         raise
       _fail(str(error))
 
   flags.DEFINE_bool("debug", False, "Show the full traceback of an error.")
+  flags.DEFINE_string(
+    "coordinator", None, "Several hosts: address:port of the first process; 'auto' on a known cluster."
+  )
+  flags.DEFINE_integer("num_processes", None, "Several hosts: how many processes there are.")
+  flags.DEFINE_integer("process_id", None, "Several hosts: which of them this is, from 0.")
   app.run(guarded, flags_parser=_parse_flags)
+
+
+def _join_hosts() -> None:
+  """Join the other processes of a run on several hosts, where flags say that there are any."""
+  values = flags.FLAGS
+  if values.coordinator is None:
+    if values.num_processes is not None or values.process_id is not None:
+      raise ValueError("--num_processes and --process_id need --coordinator")
+    return
+  known = values.coordinator == "auto"
+  distributed.initialise_hosts(None if known else values.coordinator, values.num_processes, values.process_id)
 
 
 def _parse_flags(argv: Sequence[str]) -> Sequence[str]:

@@ -14,14 +14,18 @@ import jax.numpy as jnp
 
 from experiments import configuration
 from experiments.presets import Experiment
+from flowqcd import distributed
 from flowqcd.io import files, metrics
 
 _OPERATIONAL = ("output", "measurement.bins")
 """Fields that do not change what a run computes and stores."""
 
 
-def start(config: Experiment) -> jnp.dtype:
-  """Prepare JAX and return the complex working dtype. On CPUs every core becomes a device."""
+def start(config: Experiment, several_hosts: bool = False) -> jnp.dtype:
+  """Prepare JAX and return the complex working dtype. On CPUs every core becomes a device.
+
+  Raises ValueError on several hosts unless the stage runs there.
+  """
   flag = "--xla_force_host_platform_device_count"
   if flag not in os.environ.get("XLA_FLAGS", ""):
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -32,12 +36,16 @@ def start(config: Experiment) -> jnp.dtype:
   cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "flowqcd" / "xla"
   jax.config.update("jax_compilation_cache_dir", str(cache))
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+  if jax.process_count() > 1 and not several_hosts:
+    raise ValueError("only train_marginal runs on several hosts; run the other stages on one")
   return jnp.dtype("complex64" if config.precision == "single" else "complex128")
 
 
 def claim(config: Experiment) -> pathlib.Path:
   """The run's folder, created if need be. Raises ValueError, naming the fields, where it holds another configuration."""
   folder = pathlib.Path(config.output)
+  if not distributed.is_first_process():
+    return folder
   record, mine = folder / "config.json", provenance(config)
   if record.exists():
     try:
@@ -73,6 +81,8 @@ class Progress:
   def update(self, done: int, note: str = "") -> None:
     """Show that `done` of the total are finished; note is appended."""
     now = time.monotonic()
+    if not distributed.is_first_process():
+      return
     if done < self._total and now - self._last < (0.5 if self._terminal else 10.0):
       return
     self._last = now
@@ -92,6 +102,8 @@ def _clock(seconds: float) -> str:
 
 
 def say(text: str) -> None:
-  """A line for the person who runs this."""
+  """A line for the person who runs this, from the first process only."""
+  if not distributed.is_first_process():
+    return
   sys.stderr.write(text + "\n")
   sys.stderr.flush()

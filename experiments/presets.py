@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from experiments.configuration import field
-from flowqcd.flows import trivializing
+from flowqcd.flows import conv, coupling, masks, trivializing
 from flowqcd.training import optimizer
 
 
@@ -50,11 +50,18 @@ class Training:
 
   num_steps: int = field(0, "Optimisation steps; 0 uses the analytic coefficients as they are.")
   batch: int = field(32, "Configurations per step, over all devices.")
-  chunk: int = field(4, "Configurations vectorised at once on a device.")
+  chunk: int = field(4, "Configurations vectorised at once on a device; gradients of chunks are accumulated.")
+  precision: str = field("double", "Working precision of training: single or double.")
+  start_from: str = field(
+    "", "Folder of a finished or stopped run whose parameters are the start, other volumes included."
+  )
   path_gradient: bool = field(True, "Leave out the score term of the gradient.")
   determinant: str = field("stochastic", "Quarks in training: stochastic, exact or none.")
   num_noise: int = field(4, "Noise vectors of the stochastic determinant gradient.")
+  even_odd: bool = field(True, "Noise on odd sites only, for M M^dag + mu0 with the Schur complement M.")
   mu0: float = field(1e-5, "Regulator of D D^dag + mu0 in training.")
+  max_growth: float = field(100.0, "Steps whose gradient exceeds this many times the usual norm are skipped.")
+  max_bad_steps: int = field(20, "Skipped steps in a row that end the training.")
   evaluate_every: int = field(20, "Steps between evaluations with the exact determinant.")
   num_evaluate: int = field(32, "Configurations of an evaluation.")
   checkpoint_every: int = field(20, "Steps between checkpoints.")
@@ -64,6 +71,10 @@ class Training:
     """Raise ValueError for settings that cannot train."""
     if self.determinant not in ("stochastic", "exact", "none"):
       raise ValueError(f"training.determinant must be stochastic, exact or none, not '{self.determinant}'")
+    if self.precision not in ("single", "double"):
+      raise ValueError(f"training.precision must be single or double, not '{self.precision}'")
+    if self.max_growth <= 1:
+      raise ValueError(f"training.max_growth must be above 1, not {self.max_growth}")
     for name in (
       "batch",
       "chunk",
@@ -76,6 +87,23 @@ class Training:
         raise ValueError(f"training.{name} must be at least 1, not {getattr(self, name)}")
     if self.num_steps < 0:
       raise ValueError(f"training.num_steps must not be negative, not {self.num_steps}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Prior:
+  """What the flow starts from: Haar-random links, or a pure gauge theory by heat bath."""
+
+  beta: float = field(
+    0.0, "Coupling of a pure-gauge heat-bath prior; 0 for Haar. ln Z is then relative to the prior's."
+  )
+  sweeps: int = field(20, "Heat-bath sweeps from Haar links to a sample of the prior.")
+
+  def __post_init__(self) -> None:
+    """Raise ValueError for a prior that is not there."""
+    if self.beta < 0 or self.sweeps < 1:
+      raise ValueError(
+        f"prior.beta must not be negative and prior.sweeps at least 1, not {self.beta} and {self.sweeps}"
+      )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,7 +168,10 @@ class Experiment:
   """A whole run."""
 
   theory: Theory = Theory()
+  marginal: str = field("trivializing", "The flow of the links: trivializing, or spectral coupling layers.")
+  prior: Prior = Prior()
   flow: trivializing.Config = trivializing.Config()
+  coupling: coupling.Config = coupling.Config()
   optimizer: optimizer.Config = optimizer.Config(learning_rate=0.02, decay_steps=100)
   training: Training = Training()
   sampling: Sampling = Sampling()
@@ -154,19 +185,70 @@ class Experiment:
     """Raise ValueError for combinations that cannot run."""
     if self.precision not in ("single", "double"):
       raise ValueError(f"precision must be single or double, not '{self.precision}'")
-    if min(self.theory.lattice) < 3:
+    if self.marginal not in ("trivializing", "spectral"):
+      raise ValueError(f"marginal must be trivializing or spectral, not '{self.marginal}'")
+    if self.marginal == "trivializing" and min(self.theory.lattice) < 3:
       raise ValueError(f"the trivializing flow needs extents of at least 3, not {self.theory.lattice}")
+    if self.marginal == "spectral":
+      masks.stack(
+        masks.layers(self.coupling.layers, len(self.theory.lattice), self.coupling.width), self.theory.lattice
+      )
+    if self.prior.beta and any(n % 2 for n in self.theory.lattice):
+      raise ValueError(f"a heat-bath prior needs even extents, not {self.theory.lattice}")
 
 
-_PAPER = Experiment(
+_STATISTICS = Experiment(
   sampling=Sampling(num_samples=65_536, batch=256, num_haar=65_536),
   hmc=HMC(trajectories=8_190, thermalisation=500),
-  output="runs/paper",
+  output="runs/statistics",
 )
+
+_PAPER = dataclasses.replace(
+  _STATISTICS,
+  marginal="spectral",
+  coupling=coupling.Config(remat=True),
+  optimizer=optimizer.Config(),
+  training=Training(
+    num_steps=21_000, batch=512, chunk=512, precision="single", path_gradient=False, num_noise=1, even_odd=False,
+    evaluate_every=500, num_evaluate=256, checkpoint_every=100,
+  ),
+  output="runs/paper",
+)  # fmt: skip
+
+_PAPER_SMALL = Experiment(
+  marginal="spectral",
+  coupling=coupling.Config(bins=8, remat=True, net=conv.Config(hidden=(8,), gain=0.7)),
+  optimizer=optimizer.Config(learning_rate=5e-3, decay=0.5, decay_steps=200, epsilon=1e-5, max_value=10.0),
+  training=Training(
+    num_steps=800, batch=32, chunk=16, precision="single", path_gradient=False, num_noise=1,
+    evaluate_every=200, num_evaluate=128, checkpoint_every=20,
+  ),
+  output="runs/paper_small",
+)  # fmt: skip
+
+
+def _two_dimensional(nc: int, beta: float, lattice: tuple[int, int], layers: int, output: str) -> Experiment:
+  """Pure gauge theory in two dimensions, as in arXiv:2003.06413 and 2008.05456, smaller and trained in minutes."""
+  return Experiment(
+    theory=Theory(nc=nc, lattice=lattice, beta=beta, num_flavours=0, boundary=(-1.0, 1.0)),
+    marginal="spectral",
+    coupling=coupling.Config(layers=layers, bins=8, net=conv.Config(hidden=(8, 8), gain=0.7)),
+    optimizer=optimizer.Config(learning_rate=5e-3, decay=0.5, decay_steps=200, epsilon=1e-5, max_value=10.0),
+    training=Training(
+      num_steps=800, batch=128, chunk=64, precision="single", evaluate_every=100, num_evaluate=512,
+      checkpoint_every=50, path_gradient=False,
+    ),
+    sampling=Sampling(num_samples=8192, batch=1024, chunk=64, num_haar=8192),
+    hmc=HMC(streams=8, trajectories=2000, thermalisation=200, thin=5, tau=1.0, steps=10),
+    measurement=Measurement(chunk=64, flow_time=1.0),
+    output=output,
+  )  # fmt: skip
+
 
 _SMOKE = Experiment(
   theory=Theory(nc=1, lattice=(4, 4), beta=1.0, kappa=0.15, boundary=(-1.0, 1.0)),
   flow=trivializing.Config(steps=4),
+  coupling=coupling.Config(layers=8, bins=4, net=conv.Config(hidden=(4,))),
   training=Training(num_steps=4, batch=16, evaluate_every=2, num_evaluate=16, checkpoint_every=2, num_noise=2),
   sampling=Sampling(num_samples=256, batch=64, chunk=64, num_haar=256),
   hmc=HMC(streams=4, trajectories=200, thermalisation=20, thin=2),
@@ -174,6 +256,17 @@ _SMOKE = Experiment(
   output="runs/smoke",
 )
 
-PRESETS = {"paper": _PAPER, "reproduce": Experiment(), "smoke": _SMOKE}
-"""paper: the statistics of arXiv:2208.03832, figure 2. reproduce: the same point in minutes. smoke: the whole chain on the
-Schwinger model in seconds."""
+PRESETS = {
+  "paper": _PAPER,
+  "paper_small": _PAPER_SMALL,
+  "reproduce": Experiment(),
+  "smoke": _SMOKE,
+  "statistics": _STATISTICS,
+  "su2_2d": _two_dimensional(2, 2.2, (8, 8), 16, "runs/su2_2d"),
+  "su3_2d": _two_dimensional(3, 5.0, (8, 8), 24, "runs/su3_2d"),
+  "u1_2d": _two_dimensional(1, 2.0, (8, 8), 16, "runs/u1_2d"),
+}
+"""paper: the marginal model of arXiv:2208.03832 as it was trained, and the statistics of its figure 2; for clusters.
+paper_small: the same model, smaller, trained on a CPU in an hour. reproduce: the analytic trivializing flow at the same
+point, in minutes. statistics: that with the paper's statistics. u1_2d, su2_2d, su3_2d: pure gauge theory in two dimensions,
+trained in minutes. smoke: the whole chain on the Schwinger model in seconds."""

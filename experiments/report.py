@@ -62,13 +62,22 @@ def _verdict(n: Mapping[str, Any]) -> str:
   lines = [
     f"{n['num_flow_samples']} flow samples have an effective sample size of "
     f"**{number(n['ess_marginal'], n['ess_marginal_err'])}** per sample{haar}; ln Z = "
-    f"{number(n['log_z'], n['log_z_err'])}, without the action's constant and with det D of D = 1 - kappa H.",
+    f"{number(n['log_z'], n['log_z_err'])} relative to {n['log_z_relative_to']}, without the action's constant and with "
+    "det D of D = 1 - kappa H.",
+    *_known(n),
     f"All {n['chi2_num_bins']} bins of figure 2 together have chi^2 = {n['chi2_residuals']:.1f} "
     f"(p = {n['chi2_p_value']:.2g}).",
     f"Independence Metropolis over the same samples accepts {n['acceptance_metropolis']:.3f}.",
     *(f"**Warning:** {text}." for text in n["weight_warnings"] + n["metropolis_warnings"]),
   ]
   return "\n\n".join(lines) + "\n"
+
+
+def _known(n: Mapping[str, Any]) -> list[str]:
+  if "log_z_exact" not in n:
+    return []
+  absolute = f", ln Z = {n['log_z_exact']:.5f}" if n["log_z_relative_to"] == "Haar" else ""
+  return [f"Exact on this torus: plaquette {n['mean_plaquette_exact']:.6f}{absolute}."]
 
 
 def _table(n: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ from experiments import presets, run_hmc
 from flowqcd.analysis import histograms, statistics, weights
 from flowqcd.io import ensembles, metrics
 from flowqcd.mcmc import metropolis
+from flowqcd.theory import torus
 
 
 class Data(NamedTuple):
@@ -120,6 +121,14 @@ def _metropolis(config: presets.Experiment, data: Data) -> dict[str, Any]:
   }
 
 
+def _exact(theory: presets.Theory) -> dict[str, float]:
+  """What is known exactly: pure gauge theory in two dimensions; nothing elsewhere."""
+  if theory.num_flavours or len(theory.lattice) != 2 or not 0 < theory.beta / theory.nc <= 20:
+    return {}
+  known = torus.exact(theory.nc, theory.beta, theory.lattice[0] * theory.lattice[1])
+  return {"mean_plaquette_exact": known.plaquette, "log_z_exact": known.log_z}
+
+
 def numbers(config: presets.Experiment, data: Data, chi2: histograms.Chi2Summary) -> dict[str, Any]:
   """Content of summary.json. Keys ending in _err are one-sigma errors; lists run over time slices."""
   ess, accepted = float(weights.ess(data.log_w)), data.trajectories["accepted"]
@@ -151,14 +160,19 @@ def numbers(config: presets.Experiment, data: Data, chi2: histograms.Chi2Summary
     for ensemble, estimate in zip(("flow", "hmc"), pair):
       summary[f"{name}_{ensemble}"] = estimate.value
       summary[f"{name}_{ensemble}_err"] = estimate.error
-  return summary | {
-    "log_z": float(log_z.value),
-    "log_z_err": float(log_z.error),
-    "chi2_residuals": chi2.chi2,
-    "chi2_num_bins": chi2.num_bins,
-    "chi2_p_value": chi2.p_value,
-    "cpu_seconds_flow": float(data.cpu["flow"].sum()),
-    "cpu_seconds_hmc": float(data.cpu["hmc"].sum()),
-    "cpu_seconds_per_effective_sample_flow": steady(data.cpu["flow"]) / (count * ess),
-    "cpu_seconds_per_effective_sample_hmc": steady(data.cpu["hmc"]) / independent,
-  }
+  return (
+    summary
+    | _exact(config.theory)
+    | {
+      "log_z": float(log_z.value),
+      "log_z_err": float(log_z.error),
+      "log_z_relative_to": f"pure gauge theory at beta = {config.prior.beta}" if config.prior.beta else "Haar",
+      "chi2_residuals": chi2.chi2,
+      "chi2_num_bins": chi2.num_bins,
+      "chi2_p_value": chi2.p_value,
+      "cpu_seconds_flow": float(data.cpu["flow"].sum()),
+      "cpu_seconds_hmc": float(data.cpu["hmc"].sum()),
+      "cpu_seconds_per_effective_sample_flow": steady(data.cpu["flow"]) / (count * ess),
+      "cpu_seconds_per_effective_sample_hmc": steady(data.cpu["hmc"]) / independent,
+    }
+  )

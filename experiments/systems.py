@@ -5,13 +5,13 @@ from __future__ import annotations
 import jax.numpy as jnp
 
 from experiments.presets import Experiment, Theory
-from flowqcd.flows import trivializing
+from flowqcd.flows import coupling, trivializing
 from flowqcd.lattice import integrators, spin
 from flowqcd.mcmc import hmc
 from flowqcd.models import marginal, priors
 from flowqcd.theory import determinant, dirac, gauge, pseudofermion
 from flowqcd.training import objectives
-from flowqcd.types import Action, Array, Kernel, Key
+from flowqcd.types import Action, Array, Flow, Kernel, Key
 
 INTEGRATORS = {
   "leapfrog": integrators.LEAPFROG,
@@ -28,10 +28,20 @@ def flow_target(theory: Theory) -> trivializing.Target:
 
 
 def marginal_model(config: Experiment, dtype: jnp.dtype) -> marginal.Marginal:
-  """Haar prior and trivializing flow."""
+  """The configured prior pushed through the configured flow, on links of this type."""
+  theory, prior = config.theory, config.prior
+  if prior.beta:
+    start = priors.heat_bath(prior.beta, theory.nc, theory.lattice, dtype, prior.sweeps)
+  else:
+    start = priors.haar(theory.nc, theory.lattice, dtype)
+  return marginal.make(start, _flow(config))
+
+
+def _flow(config: Experiment) -> Flow:
   theory = config.theory
-  flow = trivializing.make(config.flow, flow_target(theory), theory.nc, theory.lattice)
-  return marginal.make(priors.haar(theory.nc, theory.lattice, dtype), flow)
+  if config.marginal == "spectral":
+    return coupling.make(config.coupling, theory.nc, theory.lattice)
+  return trivializing.make(config.flow, flow_target(theory), theory.nc, theory.lattice)
 
 
 def log_det(theory: Theory, u: Array) -> Array:
@@ -74,9 +84,10 @@ def training_target(config: Experiment) -> objectives.Target:
   nd, volume = len(theory.lattice), 1
   for extent in theory.lattice:
     volume *= extent
+  operator_of, parities = (dirac.schur, 2) if training.even_odd else (dirac.wilson, 1)
   surrogate = determinant.stochastic_surrogate(
-    lambda u: dirac.wilson(u, theory.kappa, theory.boundary),
-    (spin.components(nd), theory.nc, volume),
+    lambda u: operator_of(u, theory.kappa, theory.boundary),
+    (spin.components(nd), theory.nc, volume // parities),
     training.mu0,
     training.num_noise,
   )

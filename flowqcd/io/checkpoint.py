@@ -9,6 +9,7 @@ import warnings
 from typing import Any, TypeVar
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 
 Tree = TypeVar("Tree")
@@ -21,15 +22,33 @@ class CheckpointError(ValueError):
 class Checkpointer:
   """Keeps the newest `keep` states of a run in a folder. State is any pytree of arrays (PRNG keys as raw data)."""
 
-  def __init__(self, directory: str | os.PathLike, keep: int = 3) -> None:
+  def __init__(self, directory: str | os.PathLike, keep: int | None = 3) -> None:
     logging.getLogger("absl").setLevel(logging.WARNING)  # orbax reports every save at length.
     self._directory = pathlib.Path(directory).absolute()
-    options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=False, create=True)
+    # On several hosts each process reads by itself and the first one writes: states are the same everywhere, and orbax
+    # would otherwise wait for all of them at every step.
+    alone = ocp.options.MultiprocessingOptions(
+      primary_host=jax.process_index(),
+      active_processes={jax.process_index()},
+      barrier_sync_key_prefix=f"host{jax.process_index()}",
+    )
+    options = ocp.CheckpointManagerOptions(
+      max_to_keep=keep,
+      enable_async_checkpointing=False,
+      create=jax.process_count() == 1,
+      multiprocessing_options=alone if jax.process_count() > 1 else ocp.options.MultiprocessingOptions(),
+    )
+    self._directory.mkdir(parents=True, exist_ok=True)
     self._manager = ocp.CheckpointManager(self._directory, options=options)
 
   def save(self, step: int, state: Any) -> None:
-    """Save the state of a step; on return it is on disk, and older ones beyond `keep` are gone."""
-    self._manager.save(step, args=ocp.args.StandardSave(state), force=True)
+    """Save the state of a step; on return it is on disk, and older ones beyond `keep` are gone.
+
+    On several hosts the first process writes.
+    """
+    if jax.process_index():
+      return
+    self._manager.save(step, args=ocp.args.StandardSave(jax.tree.map(np.asarray, state)), force=True)
     self._manager.wait_until_finished()
 
   def latest_step(self) -> int | None:
@@ -39,20 +58,27 @@ class Checkpointer:
   def restore(self, template: Tree) -> Tree:
     """The newest state that can be read, in the structure, types and devices of `template`.
 
-    A damaged one is passed over with a warning. Raises CheckpointError if none can be read.
+    Damaged ones are passed over with a warning, and deleted once an older one could be read. Raises CheckpointError if
+    none can be read.
     """
+    state, damaged = self._newest(template)
+    for bad in damaged if jax.process_index() == 0 else ():
+      self._manager.delete(bad)
+    return state
+
+  def _newest(self, template: Tree) -> tuple[Tree, list[int]]:
+    """The newest readable state, and the steps of those that were passed over."""
     abstract = jax.tree.map(_described, template)
-    failures = []
+    failures, damaged = [], []
     for step in sorted(self._manager.all_steps(), reverse=True):
       try:
         state = self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
       except Exception as error:  # orbax raises whatever its storage layers raise.
         failures.append(f"step {step}: {str(error).splitlines()[0][:120]}")
-        warnings.warn(f"checkpoint {self._directory / str(step)} cannot be read", stacklevel=2)
+        damaged.append(step)
+        warnings.warn(f"checkpoint {self._directory / str(step)} cannot be read", stacklevel=3)
         continue
-      for bad in failures:
-        self._manager.delete(int(bad.split()[1].rstrip(":")))
-      return state
+      return jax.tree.map(jax.numpy.asarray, state), damaged
     raise CheckpointError(f"no usable checkpoint in {self._directory} ({'; '.join(failures) or 'it is empty'})")
 
   def close(self) -> None:
@@ -60,7 +86,20 @@ class Checkpointer:
     self._manager.close()
 
 
-def _described(x: Any) -> jax.ShapeDtypeStruct:
-  x = jax.numpy.asarray(x)
-  # Without a target sharding orbax guesses from the file, and fails on other hardware.
-  return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
+def read(directory: str | os.PathLike, template: Tree) -> Tree:
+  """The newest readable state in another run's folder, which is left as it is.
+
+  Raises CheckpointError if there is no such folder or none fits the template.
+  """
+  if not pathlib.Path(directory).is_dir():
+    raise CheckpointError(f"{directory} is no folder of checkpoints")
+  manager = Checkpointer(directory, keep=None)
+  try:
+    return manager._newest(template)[0]
+  finally:
+    manager.close()
+
+
+def _described(x: Any) -> np.ndarray:
+  # Host arrays: device arrays are stored with their devices, and read back only where there are the same.
+  return np.zeros(np.shape(x), jax.numpy.asarray(x).dtype)

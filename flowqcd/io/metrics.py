@@ -47,11 +47,16 @@ class Writer:
   """
 
   def __init__(self, path: str | os.PathLike, resume_step: int = 0) -> None:
-    self._path = pathlib.Path(path)
+    self._path, self._last = pathlib.Path(path), {}
     if self._path.exists():
       kept = [row for row in _rows(self._path) if row["step"] <= resume_step]
       with files.atomic(self._path, overwrite=True) as handle:
         handle.write("".join(json.dumps(row) + "\n" for row in kept).encode())
+      self._last = kept[-1] if kept else {}
+
+  def last(self, name: str, default: float) -> float:
+    """A metric of the last line that was kept on opening, or the default where there is none."""
+    return self._last.get(name, default)
 
   def write(self, step: int, **scalars: float) -> None:
     """Append the metrics of a step."""

@@ -14,55 +14,73 @@ from flowqcd.types import Array, Key, Params
 
 
 class State(NamedTuple):
-  """All that training needs to go on: steps done, key, parameters, optimiser state, steps skipped so far."""
+  """All that training needs to go on.
+
+  step: steps done. key: raw data. skipped: steps that were left out. norm: running geometric mean of gradient norms, zero
+  before the first.
+  """
 
   step: Array
   key: Array
   params: Params
   opt_state: Any
   skipped: Array
+  norm: Array
 
 
 class Metrics(NamedTuple):
-  """Of one step. log_w: of the batch, as the objective logs it. gradient_norm: before clipping. finite: the step was
-  taken."""
+  """Of one step. log_w: of the batch, as the objective logs it. gradient_norm: before clipping. taken: the step was not
+  skipped."""
 
   log_w: Array
   gradient_norm: Array
-  finite: Array
+  taken: Array
 
 
 class Diverged(ArithmeticError):
-  """Too many steps in a row gave no finite gradient."""
+  """Too many steps in a row were skipped."""
+
+
+_SETTLED = 50
+"""Steps before which no gradient is called too large, since the usual size is not known."""
+_MEMORY = 0.05
+"""Weight of a new step in the running mean of log norms."""
 
 
 def initial_state(key: Key, params: Params, optimizer: optax.GradientTransformation) -> State:
   """State before the first step. The key is stored as raw data, as checkpoints need it."""
   zero = jnp.zeros((), jnp.int32)
-  return State(zero, jax.random.key_data(key), params, optimizer.init(params), zero)
+  return State(zero, jax.random.key_data(key), params, optimizer.init(params), zero, jnp.zeros(()))
 
 
-def make_update(optimizer: optax.GradientTransformation) -> Callable[..., tuple[State, Array, Array]]:
-  """(state, gradient) -> the next state, the gradient's norm, and whether it was finite.
+def make_update(
+  optimizer: optax.GradientTransformation, max_growth: float = 100.0
+) -> Callable[..., tuple[State, Array, Array]]:
+  """(state, gradient) -> the next state, the gradient's norm, and whether the step was taken.
 
-  A step with a gradient that is not finite changes nothing but the counters.
+  A gradient that is not finite, or whose norm is more than max_growth times the usual one, changes nothing but the
+  counters. The usual norm follows a lasting change, by at most max_growth^0.05 a step, so that a run is not stuck for ever.
   """
 
   @jax.jit
   def update(state: State, gradient: Params) -> tuple[State, Array, Array]:
     norm = jnp.sqrt(sum(jnp.sum(jnp.abs(x) ** 2) for x in jax.tree.leaves(gradient)))
-    finite = jnp.isfinite(norm)
+    usual = jnp.where(state.norm > 0, state.norm, norm)
+    growth = norm / jnp.where(usual > 0, usual, 1)
+    taken = jnp.isfinite(norm) & ((state.step < _SETTLED) | (growth <= max_growth))
+    followed = usual * jnp.clip(growth, 1 / max_growth, max_growth) ** _MEMORY
     changes, opt_state = optimizer.update(gradient, state.opt_state, state.params)
     params = optax.apply_updates(state.params, changes)
-    keep = lambda new, old: jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
+    keep = lambda new, old: jax.tree.map(lambda a, b: jnp.where(taken, a, b), new, old)
     new = State(
       state.step + 1,
       state.key,
       keep(params, state.params),
       keep(opt_state, state.opt_state),
-      state.skipped + jnp.where(finite, 0, 1).astype(state.skipped.dtype),
+      state.skipped + jnp.where(taken, 0, 1).astype(state.skipped.dtype),
+      jnp.where(jnp.isfinite(norm), followed, state.norm).astype(state.norm.dtype),
     )
-    return new, norm, finite
+    return new, norm, taken
 
   return update
 
@@ -75,26 +93,28 @@ def train(
   batch: int,
   chunk: int,
   max_bad_steps: int = 20,
+  max_growth: float = 100.0,
 ) -> Iterator[tuple[State, Metrics]]:
   """Yield (state, metrics) after every step until state.step reaches num_steps.
 
   gradient: as of objectives.reverse_kl, for one sample. Sample i of step s has the key fold_in(fold_in(key, s), i), so a
   resumed run repeats an uninterrupted one bit for bit, on any number of devices up to rounding. Raises ValueError if
-  devices do not divide the batch, Diverged after max_bad_steps non-finite gradients in a row.
+  devices do not divide the batch, Diverged when more than max_bad_steps steps in a row were skipped (see make_update).
   """
   distributed.check_divisible(batch, "batch")
   mean_gradient = distributed.data_parallel(gradient, chunk)
-  update = make_update(optimizer)
+  update = make_update(optimizer, max_growth)
   key = jax.random.wrap_key_data(state.key)
   local = batch // jax.process_count()
   bad = 0
   while int(state.step) < num_steps:
     keys = distributed.item_keys(key, state.step, jax.process_index() * local, local)
     mean, outcome = mean_gradient(state.params, keys)
-    state, norm, finite = update(state, mean)
-    bad = 0 if bool(finite) else bad + 1
+    state, norm, taken = update(state, mean)
+    bad = 0 if bool(taken) else bad + 1
     if bad > max_bad_steps:
       raise Diverged(
-        f"{bad} steps in a row up to step {int(state.step)} had no finite gradient; the last good checkpoint is kept"
+        f"{bad} steps in a row up to step {int(state.step)} had no finite gradient of usual size (the last norm was "
+        f"{float(norm):.3g}, usual {float(state.norm):.3g}); the last good checkpoint is kept"
       )
-    yield state, Metrics(outcome.log_w, norm, finite)
+    yield state, Metrics(outcome.log_w, norm, taken)
