@@ -59,7 +59,7 @@ class Checkpointer:
     """The newest state that can be read, in the structure, types and devices of `template`.
 
     Damaged ones are passed over with a warning, and deleted once an older one could be read. Raises CheckpointError if
-    none can be read.
+    none can be read, or if what is read is of another model.
     """
     state, damaged = self._newest(template)
     for bad in damaged if jax.process_index() == 0 else ():
@@ -78,8 +78,18 @@ class Checkpointer:
         damaged.append(step)
         warnings.warn(f"checkpoint {self._directory / str(step)} cannot be read", stacklevel=3)
         continue
+      self._check_shapes(step, state, template)
       return jax.tree.map(jax.numpy.asarray, state), damaged
     raise CheckpointError(f"no usable checkpoint in {self._directory} ({'; '.join(failures) or 'it is empty'})")
+
+  def _check_shapes(self, step: int, state: Tree, template: Tree) -> None:
+    # orbax returns arrays as they were stored, whatever shape was asked for.
+    for (path, found), (_, wanted) in zip(*map(jax.tree.leaves_with_path, (state, template)), strict=True):
+      if np.shape(found) != np.shape(wanted):
+        raise CheckpointError(
+          f"{self._directory / str(step)} is of another model: {jax.tree_util.keystr(path)} has shape {np.shape(found)}, "
+          f"not {np.shape(wanted)}"
+        )
 
   def close(self) -> None:
     """Finish pending work."""

@@ -156,6 +156,15 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path):
   saver.close()
 
 
+def test_a_state_of_another_model_is_refused_and_kept(tmp_path):
+  saver = checkpoint.Checkpointer(tmp_path / "c")
+  saver.save(1, _state(1))
+  with pytest.raises(checkpoint.CheckpointError, match=r"another model: \['w'\] has shape \(4,\), not \(5,\)"):
+    saver.restore(_state(0) | {"w": jnp.zeros(5)})
+  assert int(saver.restore(_state(0))["n"]) == 1
+  saver.close()
+
+
 def test_metrics_survive_torn_lines_and_rewind(tmp_path):
   path = tmp_path / "m.jsonl"
   writer = metrics.Writer(path)
