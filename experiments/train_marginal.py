@@ -30,7 +30,7 @@ def run(config: presets.Experiment) -> Params:
   """
   environment.start(config, several_hosts=True)
   environment.claim(config)
-  setup = _setup(config)
+  setup = prepare(config)
   if not config.training.num_steps:
     return setup.state.params
   folder = pathlib.Path(config.output)
@@ -46,7 +46,7 @@ def run(config: presets.Experiment) -> Params:
   return state.params
 
 
-class _Setup(NamedTuple):
+class Setup(NamedTuple):
   """The model in training precision, its optimiser, and the state before the first step."""
 
   model: marginal.Marginal
@@ -54,7 +54,8 @@ class _Setup(NamedTuple):
   state: loop.State
 
 
-def _setup(config: presets.Experiment) -> _Setup:
+def prepare(config: presets.Experiment) -> Setup:
+  """The model in training precision, its optimiser, and the state before the first step."""
   dtype = jnp.dtype("complex64" if config.training.precision == "single" else "complex128")
   model, root = systems.marginal_model(config, dtype), jax.random.key(config.seed)
   real = jnp.finfo(dtype).dtype
@@ -65,10 +66,10 @@ def _setup(config: presets.Experiment) -> _Setup:
     state = state._replace(
       params=checkpoint.read(pathlib.Path(config.training.start_from) / "checkpoints", state).params
     )
-  return _Setup(model, transformation, state)
+  return Setup(model, transformation, state)
 
 
-def _train(config: presets.Experiment, setup: _Setup, state: loop.State, saver: checkpoint.Checkpointer) -> loop.State:
+def _train(config: presets.Experiment, setup: Setup, state: loop.State, saver: checkpoint.Checkpointer) -> loop.State:
   """The loop with its files: metrics every step, exact evaluations and checkpoints every so many."""
   training = config.training
   gradient = objectives.reverse_kl(setup.model, systems.training_target(config), training.path_gradient)

@@ -66,6 +66,8 @@ class Net(NamedTuple):
   init: Callable[[Key], Params]
   apply: Callable[[Params, Array], Array]
   apply_at: Callable[[Params, Array, Array], Array]
+  channels: tuple[int, ...]
+  operations: int
 
 
 class _Group(NamedTuple):
@@ -108,7 +110,9 @@ def make(config: Config, channels_in: int, channels_out: int, lattice: Extents, 
   # In a scan over layers nothing can merge the two computations; elsewhere that costs memory only.
   run = jax.checkpoint(apply, prevent_cse=False) if remat else apply
   # Rows are gathered, and scattered by the gradient, faster than columns.
-  return Net(parameters.init, run, lambda params, x, sites: run(params, x).T[sites].T)
+  at = lambda params, x, sites: run(params, x).T[sites].T
+  taps = sum(b * (a + (len(lattice) - 1) * b) for a, b in itertools.pairwise(widths))
+  return Net(parameters.init, run, at, widths, 2 * config.kernel * taps * math.prod(lattice))
 
 
 def _parameters(config: Config, widths: tuple[int, ...], nd: int) -> list[Block]:

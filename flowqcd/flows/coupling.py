@@ -65,11 +65,8 @@ def make(config: Config, nc: int, lattice: sites.Extents) -> Flow:
   scan with masks as data, so that the compiled program holds one layer however many there are. Raises MaskError where
   extents and width do not fit, ShapeError for links of another group or lattice.
   """
-  lattice = tuple(lattice)
-  nd, planes = len(lattice), len(lattice) * (len(lattice) - 1) // 2
-  count = spectral.num_coordinates(nc)
-  outputs = spline.num_parameters(config.bins)
-  nets = tuple(conv.make(config.net, 2 * planes + k, outputs, lattice, remat=not config.remat) for k in range(count))
+  lattice, nets = tuple(lattice), networks(config, nc, lattice)
+  nd, count = len(lattice), len(nets)
   stacked = jax.tree.map(jnp.asarray, masks.stack(masks.layers(config.layers, nd, config.width), lattice))
 
   def init(key: Key) -> Params:
@@ -95,6 +92,16 @@ def make(config: Config, nc: int, lattice: sites.Extents) -> Flow:
     init=init,
     forward=lambda params, z: run(params, z, False),
     inverse=lambda params, u: run(params, u, True),
+  )
+
+
+def networks(config: Config, nc: int, lattice: sites.Extents) -> tuple[conv.Net, ...]:
+  """The networks of a layer, one for each box coordinate: from traces and coordinates moved before to splines."""
+  planes = len(lattice) * (len(lattice) - 1) // 2
+  outputs = spline.num_parameters(config.bins)
+  return tuple(
+    conv.make(config.net, 2 * planes + k, outputs, lattice, remat=not config.remat)
+    for k in range(spectral.num_coordinates(nc))
   )
 
 
