@@ -60,6 +60,27 @@ class Flow(NamedTuple):
   inverse: Callable[[Params, Array], FlowResult]
 
 
+class LinearFlow(NamedTuple):
+  """An invertible linear map of spinor fields, phi = A z. logdet: log |det A| of the real map, 2 ln |det| of the complex.
+
+  forward: z -> phi.  inverse: phi -> z.
+  """
+
+  forward: Callable[[Array], Array]
+  inverse: Callable[[Array], Array]
+  logdet: Array
+
+
+class ConditionalFlow(NamedTuple):
+  """A linear flow of pseudofermions for every gauge field: init: key -> params; at: (params, u) -> LinearFlow.
+
+  Covariant: A(U^g) g z = g A(U) z.
+  """
+
+  init: Callable[[Key], Params]
+  at: Callable[[Params, Array], LinearFlow]
+
+
 class KernelStep(NamedTuple):
   """New state of a Markov chain and what happened on the way (a NamedTuple of the kernel's own)."""
 

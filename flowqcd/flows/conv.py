@@ -44,6 +44,8 @@ class Config:
   kernel: int = _field(3, "Sites that a 1-D convolution sees; odd.")
   gain: float = _field(0.5, "Gain of the Xavier normal initialisation.")
   slope: float = _field(0.01, "Slope of the leaky ReLU at negative arguments.")
+  bias: float = _field(0.0, "Standard deviation of initial biases.")
+  widen_last: bool = _field(False, "Change the number of channels in the last direction of a block, not in the first.")
 
   def __post_init__(self) -> None:
     """Raise ValueError for impossible fields."""
@@ -53,6 +55,8 @@ class Config:
       raise ValueError(f"kernel must be odd and positive, not {self.kernel}")
     if not 0 < self.gain < math.inf:
       raise ValueError(f"gain must be positive, not {self.gain}")
+    if not 0 <= self.bias < math.inf:
+      raise ValueError(f"bias must not be negative, not {self.bias}")
     if not math.isfinite(self.slope):
       raise ValueError(f"slope must be finite, not {self.slope}")
 
@@ -111,8 +115,8 @@ def make(config: Config, channels_in: int, channels_out: int, lattice: Extents, 
   run = jax.checkpoint(apply, prevent_cse=False) if remat else apply
   # Rows are gathered, and scattered by the gradient, faster than columns.
   at = lambda params, x, sites: run(params, x).T[sites].T
-  taps = sum(b * (a + (len(lattice) - 1) * b) for a, b in itertools.pairwise(widths))
-  return Net(parameters.init, run, at, widths, 2 * config.kernel * taps * math.prod(lattice))
+  taps = sum(math.prod(s) for a, b in itertools.pairwise(widths) for s in _shapes(config, a, b, len(lattice)))
+  return Net(parameters.init, run, at, widths, 2 * taps * math.prod(lattice))
 
 
 def _parameters(config: Config, widths: tuple[int, ...], nd: int) -> list[Block]:
@@ -121,10 +125,16 @@ def _parameters(config: Config, widths: tuple[int, ...], nd: int) -> list[Block]
   blocks = []
   for i, (fan_in, fan_out) in enumerate(itertools.pairwise(widths)):
     with hk.experimental.name_scope(f"block{i}"):
-      shapes = [(config.kernel, fan_out if mu else fan_in, fan_out) for mu in range(nd)]
+      shapes = _shapes(config, fan_in, fan_out, nd)
       weights = [hk.get_parameter(f"w{mu}", shape, dtype, xavier) for mu, shape in enumerate(shapes)]
-      blocks.append((weights, hk.get_parameter("b", (fan_out,), dtype, jnp.zeros)))
+      blocks.append((weights, hk.get_parameter("b", (fan_out,), dtype, hk.initializers.RandomNormal(config.bias))))
   return blocks
+
+
+def _shapes(config: Config, fan_in: int, fan_out: int, nd: int) -> list[tuple[int, int, int]]:
+  between = fan_in if config.widen_last else fan_out
+  channels = [fan_in, *[between] * (nd - 1), fan_out]
+  return [(config.kernel, a, b) for a, b in itertools.pairwise(channels)]
 
 
 def _partition(lattice: Extents) -> list[tuple[int, ...]]:

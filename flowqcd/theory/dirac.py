@@ -15,6 +15,8 @@ from flowqcd.types import Array, Boundary, LinearOperator
 
 Shift = Callable[[Array, int, int], Array]
 """(field, mu, +-1) -> the neighbour's value."""
+_DIMENSIONS = {2: 2, 4: 4}
+"""Dimensions by the number of spin components."""
 
 
 def antiperiodic(nd: int) -> Boundary:
@@ -59,26 +61,53 @@ def hopping_links(u: Array, boundary: Boundary | None) -> Array:
   return _stack(v, jnp.stack(back))
 
 
+def project(psi: Array) -> Array:
+  """Half spinors of all hops, before they move: up -+ s_mu down for (1 -+ gamma_mu). [Ns, Nc, V] -> [2 Nd, Ns/2, Nc, V]."""
+  half = psi.shape[0] // 2
+  rotated = [jnp.stack(spin.matvec(matrix, psi[half:])) for matrix in spin.chiral_blocks(_DIMENSIONS[psi.shape[0]])]
+  return jnp.stack([psi[:half] - sign * r for r in rotated for sign in (1, -1)])
+
+
+def project_each(psi: Array) -> Array:
+  """`project` of a field of its own for each hop: [2 Nd, Ns, Nc, V] -> [2 Nd, Ns/2, Nc, V]."""
+  half = psi.shape[1] // 2
+  blocks = spin.chiral_blocks(len(psi) // 2)
+  rotated = [jnp.stack(spin.matvec(blocks[i // 2], x[half:])) for i, x in enumerate(psi)]
+  return jnp.stack([x[:half] - (1 - 2 * (i % 2)) * r for i, (x, r) in enumerate(zip(psi, rotated))])
+
+
+def transport(links: Array, halves: Array, shift: Shift) -> Array:
+  """Move the half spinor of each hop to its target and multiply it by the link. [2 Nd, Ns/2, Nc, V], sites of targets.
+
+  All are shifted into one array first; fused into the products they would be read element by element, three times slower.
+  """
+  moved = jnp.stack([shift(h, i // 2, 1 - 2 * (i % 2)) for i, h in enumerate(halves)])
+  return sum(links[:, None, :, k] * moved[:, :, None, k] for k in range(links.shape[1]))
+
+
+def reconstruct(moved: Array) -> Array:
+  """Sum of full spinors (1 -+ gamma_mu) psi from their half spinors: [2 Nd, Ns/2, Nc, V] -> [Ns, Nc, V]."""
+  # (1 - sign gamma) psi = (h, -sign s^dag h): forward hops enter the lower half with a minus sign, backward with plus.
+  difference = moved[1::2] - moved[0::2]
+  blocks = spin.chiral_blocks(len(difference))
+  lower = sum(jnp.stack(spin.matvec(s.conj().T, d)) for s, d in zip(blocks, difference))
+  return jnp.concatenate([jnp.sum(moved, axis=0), lower])
+
+
+def reconstruct_each(moved: Array) -> Array:
+  """The full spinor of each hop by itself: [2 Nd, Ns/2, Nc, V] -> [2 Nd, Ns, Nc, V]."""
+  daggers = [s.conj().T for s in spin.chiral_blocks(len(moved) // 2)]
+  lower = [jnp.stack(spin.matvec(daggers[i // 2], (2 * (i % 2) - 1) * h)) for i, h in enumerate(moved)]
+  return jnp.concatenate([moved, jnp.stack(lower)], axis=1)
+
+
 def hop(links: Array, psi: Array, shift: Shift) -> Array:
   """H psi, or one of its parity blocks, depending on what links and shift speak of.
 
-  links: [2 Nd, Nc, Nc, V] at the target sites; psi: [Ns, Nc, V]. Half spinors: (1 -+ gamma_mu) has rank Ns/2, so Ns/2
-  spin components travel and are multiplied. All hops are shifted into one array first; fused into the products they
-  would be read element by element, three times slower.
+  links: [2 Nd, Nc, Nc, V] at the target sites; psi: [Ns, Nc, V]. (1 -+ gamma_mu) has rank Ns/2, so Ns/2 spin components
+  travel and are multiplied.
   """
-  nd = links.shape[0] // 2
-  s = spin.chiral_blocks(nd)
-  half = psi.shape[0] // 2
-  up, down = psi[:half], psi[half:]
-  rotated = [jnp.stack(spin.matvec(s[mu], down)) for mu in range(nd)]
-  moved = jnp.stack([shift(up - sign * rotated[mu], mu, sign) for mu in range(nd) for sign in (1, -1)])
-  nc = links.shape[1]
-  moved = sum(links[:, None, :, k] * moved[:, :, None, k] for k in range(nc))
-  upper = jnp.sum(moved, axis=0)
-  # (1 - sign gamma) psi = (h, -sign s^dag h): forward hops enter the lower half with a minus sign, backward with plus.
-  difference = moved[1::2] - moved[0::2]
-  lower = sum(jnp.stack(spin.matvec(s[mu].conj().T, difference[mu])) for mu in range(nd))
-  return jnp.concatenate([upper, lower])
+  return reconstruct(transport(links, project(psi), shift))
 
 
 def gamma5(psi: Array) -> Array:

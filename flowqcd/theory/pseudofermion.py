@@ -1,7 +1,8 @@
 """Pseudofermion actions for N_f = 2: plain, even/odd, and split in two by Hasenbusch.
 
 All are S = s^dag (A A^dag + mu0)^{-1} s with a source s(u, phi). With X = (A A^dag + mu0)^{-1} s held fixed,
-2 Re <X, s> - |A^dag X|^2 - mu0 |X|^2 has the value S and the gradient of S: one formula serves every force.
+2 Re <X, s> - |A^dag X|^2 - mu0 |X|^2 has the value of S, up to the square of the solver's error, and the gradient of S in
+both u and phi: one formula serves values, forces and training.
 """
 
 from __future__ import annotations
@@ -36,22 +37,18 @@ def _quadratic(
 ) -> Action:
   """The action s^dag (A A^dag + mu0)^{-1} s; tolerances of the solver in the force and in the value."""
 
-  def solve(u: Array, s: Array, tol: float | None) -> Array:
-    return solvers.cg(dirac.normal(operator_of(u), mu0).apply, s, tol).x
+  def surrogate(u: Array, fields: Fields, tol: float | None) -> Array:
+    s, constant = source(u, fields), lax.stop_gradient(u)
+    x = solvers.cg(dirac.normal(operator_of(constant), mu0).apply, lax.stop_gradient(s), tol).x
+    x = lax.stop_gradient(x)
+    back = operator_of(u).adjoint(x)
+    return 2 * solvers.inner(x, s).real - solvers.norm2(back) - mu0 * solvers.norm2(x)
 
   def value(u: Array, fields: Fields) -> Array:
-    s = source(u, fields)
-    return solvers.inner(s, solve(u, s, tolerances[1])).real
+    return surrogate(u, fields, tolerances[1])
 
   def force(u: Array, fields: Fields) -> Array:
-    x = lax.stop_gradient(solve(u, source(u, fields), tolerances[0]))
-
-    def surrogate(u: Array) -> Array:
-      back = operator_of(u).adjoint(x)
-      linear = 2 * solvers.inner(x, source(u, fields)).real
-      return linear - solvers.norm2(back) - mu0 * solvers.norm2(x)
-
-    return group.lie_derivative(surrogate)(u)
+    return group.lie_derivative(lambda u: surrogate(u, fields, tolerances[0]))(u)
 
   return Action(refresh, value, force)
 

@@ -1,0 +1,204 @@
+r"""Pseudofermion couplings of parallel-transport convolutional networks; arXiv:2208.03832, sec. 3.1, after 2207.08945.
+
+A layer of a network maps copies j of a spinor field to copies i,
+
+  psi'_i(x) = sum_j [W0_ij(x) psi_j(x) + sum_{+-mu} W^{+-mu}_ij(x) (1 -+ gamma_mu) (T_{+-mu} psi_j)(x)],
+
+T_mu the parallel transport from the neighbour, boundary phase included, W real and gauge invariant: the outputs of a
+context network that reads plaquettes and coordinates. Linear in psi, so a network of several layers is a gauge-covariant
+matrix. With a projector Pi and Pib = 1 - Pi, a coupling is
+
+  phi' = Pib phi + e^s Pi phi + Pi PTCN[Pib phi],   log |det| = 2 sum_x s(x) rank(Pi_x).
+
+Hops carry the spin structure of the Wilson operator: with none, Pi PTCN Pib would vanish for spin projectors.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from flowqcd.flows import conv
+from flowqcd.lattice import checkerboard, colouring, loops, sites, spin
+from flowqcd.theory import dirac
+from flowqcd.types import Array, Boundary, ConditionalFlow, Key, LinearFlow, Params
+
+
+def _field(default: int | float, doc: str):
+  return dataclasses.field(default=default, metadata={"doc": doc})
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  """A flow of PTCN couplings; the defaults are the paper's."""
+
+  layers: int = _field(36, "Coupling layers.")
+  hops: int = _field(6, "Parallel-transport layers of each network, n_PT.")
+  copies: int = _field(4, "Copies of the field inside a network, H.")
+  trunk: int = _field(8, "Channels of the context network's shared part.")
+  gain: float = _field(0.3, "Gain of the Xavier normal initialisation.")
+  bias: float = _field(0.05, "Standard deviation of initial biases.")
+  remat: bool = _field(True, "Recompute layers in the backward pass.")
+
+  def __post_init__(self) -> None:
+    """Raise ValueError for impossible fields."""
+    if min(self.layers, self.hops, self.copies, self.trunk) < 1:
+      raise ValueError(
+        f"layers, hops, copies and trunk must be positive, not {self.layers}, {self.hops}, {self.copies}, {self.trunk}"
+      )
+
+
+class Projectors(NamedTuple):
+  """Pi of each layer: spin matrices [layers, Ns, Ns] times indicators of sites [layers, V]."""
+
+  spin: np.ndarray
+  sites: np.ndarray
+
+
+def full(config: Config, nc: int, lattice: sites.Extents, boundary: Boundary | None = None) -> ConditionalFlow:
+  """The paper's flow, on fields [Ns, Nc, V]: projectors (1 +- gamma_mu)/2, gamma_5 included, then the two parities."""
+  lattice = tuple(lattice)
+  return _make(config, nc, lattice, boundary, _projectors(config.layers, lattice, np.ones(_volume(lattice)), _parities))
+
+
+def odd(config: Config, nc: int, lattice: sites.Extents, boundary: Boundary | None = None) -> ConditionalFlow:
+  """The same on odd sites, fields [Ns, Nc, V/2]; networks hop over even sites, and sets of colours replace the parities.
+
+  Raises ParityError for odd extents.
+  """
+  lattice = tuple(lattice)
+  checkerboard.check(lattice)
+  support = sites.parity(lattice).ravel()
+  flow = _make(config, nc, lattice, boundary, _projectors(config.layers, lattice, support, _colour_sets))
+  widen = lambda x: checkerboard.merge(jnp.zeros_like(x), x, lattice)
+  narrow = lambda x: checkerboard.split(x, lattice)[1]
+
+  def at(params: Params, u: Array) -> LinearFlow:
+    inner = flow.at(params, u)
+    return LinearFlow(
+      lambda z: narrow(inner.forward(widen(z))), lambda phi: narrow(inner.inverse(widen(phi))), inner.logdet
+    )
+
+  return ConditionalFlow(flow.init, at)
+
+
+def features(u: Array) -> Array:
+  """What the context network reads, real [2 + Nd, V]: sums over planes of Re and Im tr P, and coordinates mod 4.
+
+  The real part counts both orders of a plane's directions, as in the paper; the imaginary part, whose two orders cancel,
+  counts mu < nu.
+  """
+  lattice = sites.extents(u)
+  traces = jnp.sum(loops.plaquette_traces(u), axis=0)
+  coordinates = sites.coordinates(lattice).reshape(len(lattice), -1) % 4
+  flat = lambda x: x.reshape(1, -1)
+  return jnp.concatenate([flat(2 * traces.real), flat(traces.imag), jnp.asarray(coordinates, u.real.dtype)])
+
+
+def _make(
+  config: Config, nc: int, lattice: sites.Extents, boundary: Boundary | None, projectors: Projectors
+) -> ConditionalFlow:
+  nd = len(lattice)
+  widths = [1, *[config.copies] * (config.hops - 1), 1]
+  weights = [(b, a) for a, b in itertools.pairwise(widths)]
+  outputs = sum(a * b * (1 + 2 * nd) for a, b in weights) + 1
+  net = conv.Config(hidden=(), gain=config.gain, bias=config.bias)
+  trunk = conv.make(net, 2 + nd, config.trunk, lattice)
+  head = conv.make(dataclasses.replace(net, widen_last=True), config.trunk, outputs, lattice)
+
+  def init(key: Key) -> Params:
+    first, rest = jax.random.split(key)
+    return trunk.init(first), jax.vmap(head.init)(jax.random.split(rest, config.layers))
+
+  def at(params: Params, u: Array) -> LinearFlow:
+    if sites.extents(u) != lattice or u.shape[1] != nc:
+      raise sites.ShapeError(f"this flow is for Nc = {nc} on the lattice {lattice}, not for links {u.shape}")
+    context = jax.nn.elu(trunk.apply(params[0], features(u)))
+    links = dirac.hopping_links(u, boundary)
+    pis = Projectors(jnp.asarray(projectors.spin, u.dtype), jnp.asarray(projectors.sites, u.real.dtype))
+
+    def couple(sign: int) -> Callable:
+      def step(phi: Array, layer: tuple[Params, Projectors]) -> tuple[Array, None]:
+        outputs = jnp.tanh(head.apply(layer[0], context))
+        return _couple(phi, layer[1], links, lattice, outputs, weights, sign), None
+
+      return jax.checkpoint(step) if config.remat else step
+
+    def run(phi: Array, sign: int) -> Array:
+      return lax.scan(couple(sign), phi, (params[1], pis), reverse=sign < 0)[0]
+
+    def scale(total: Array, layer: tuple[Params, Projectors]) -> tuple[Array, None]:
+      rank = nc * jnp.trace(layer[1].spin).real * layer[1].sites
+      return total + 2 * jnp.sum(jnp.tanh(head.apply(layer[0], context))[-1] * rank), None
+
+    logdet = lax.scan(scale, jnp.zeros((), u.real.dtype), (params[1], pis))[0]
+    return LinearFlow(lambda z: run(z, 1), lambda phi: run(phi, -1), logdet)
+
+  return ConditionalFlow(init, at)
+
+
+def _couple(
+  phi: Array, pi: Projectors, links: Array, lattice: sites.Extents, outputs: Array, weights: list, sign: int
+) -> Array:
+  """One coupling on phi [Ns, Nc, V], or with sign -1 its inverse. outputs: of the context network [.., V], s the last."""
+  project = lambda x: jnp.einsum("st,tiv->siv", pi.spin, x) * pi.sites
+  kept, s = project(phi), outputs[-1]
+  frozen = phi - kept
+  moved = project(_network(frozen, links, lattice, outputs, weights))
+  return frozen + (jnp.exp(s) * kept + moved if sign > 0 else jnp.exp(-s) * (kept - moved))
+
+
+def _network(psi: Array, links: Array, lattice: sites.Extents, outputs: Array, weights: list) -> Array:
+  """PTCN[psi] of a field [Ns, Nc, V]; weights: (copies out, copies in) of each layer."""
+  shift = lambda x, mu, sign: sites.shift(x, lattice, mu, sign)
+  transported = jax.vmap(lambda x: dirac.transport(links, dirac.project(x), shift))
+  copies, first = psi[None], 0
+  for out, into in weights:
+    count = out * into * (1 + len(links))
+    w = outputs[first : first + count].reshape(1 + len(links), out, into, -1)
+    first += count
+    # Copies are mixed between transport and reconstruction, on half spinors.
+    halves = sum(w[1:, :, j].swapaxes(0, 1)[:, :, None, None] * h for j, h in enumerate(transported(copies)))
+    still = sum(w[0, :, j][:, None, None] * x for j, x in enumerate(copies))
+    copies = still + jax.vmap(dirac.reconstruct)(halves)
+  return copies[0]
+
+
+def _volume(lattice: sites.Extents) -> int:
+  return int(np.prod(lattice))
+
+
+def _projectors(
+  layers: int, lattice: sites.Extents, support: np.ndarray, patterns: Callable[[sites.Extents], list[np.ndarray]]
+) -> Projectors:
+  """Rotates through spin projectors on the supported sites and then the patterns of sites, within the support."""
+  nd = len(lattice)
+  unit = np.eye(spin.components(nd))
+  matrices = [(unit + sign * g) / 2 for g in [*spin.gammas(nd), spin.gamma5(nd)] for sign in (1, -1)]
+  cycle = [(m, support) for m in matrices] + [(unit, support * p) for p in patterns(lattice)]
+  chosen = [cycle[i % len(cycle)] for i in range(layers)]
+  return Projectors(np.stack([m for m, _ in chosen]), np.stack([s for _, s in chosen]))
+
+
+def _parities(lattice: sites.Extents) -> list[np.ndarray]:
+  odd_sites = sites.parity(lattice).ravel()
+  return [1 - odd_sites, odd_sites]
+
+
+def _colour_sets(lattice: sites.Extents) -> list[np.ndarray]:
+  """Halves of the colours by each binary digit, so that any two colours are told apart by some pattern."""
+  colours = colouring.two_hop(lattice)
+  digits = int(colours.max()).bit_length()
+  found = []
+  for digit, value in itertools.product(range(digits), (0, 1)):
+    with jax.ensure_compile_time_eval():
+      chosen = jnp.asarray((colours >> digit) % 2 == value, float)
+      found.append(np.asarray(checkerboard.merge(jnp.zeros_like(chosen), chosen, lattice)))
+  return found
