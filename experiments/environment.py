@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from experiments import configuration
-from experiments.presets import Experiment
+from experiments.settings import Experiment
 from flowqcd import distributed
 from flowqcd.io import files, metrics
 
@@ -37,7 +37,7 @@ def start(config: Experiment, several_hosts: bool = False) -> jnp.dtype:
   jax.config.update("jax_compilation_cache_dir", str(cache))
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
   if jax.process_count() > 1 and not several_hosts:
-    raise ValueError("only train_marginal runs on several hosts; run the other stages on one")
+    raise ValueError("only training runs on several hosts; run the other stages on one")
   return jnp.dtype("complex64" if config.precision == "single" else "complex128")
 
 

@@ -7,13 +7,13 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from experiments import configuration, environment, presets, report, summary
-from flowqcd.analysis import figures, histograms
+from experiments import configuration, environment, presets, report, settings, summary
+from flowqcd.analysis import figures, histograms, weights
 from flowqcd.io import files, metrics
 
 
-def run(config: presets.Experiment) -> dict[str, Any]:
-  """Write figure2, figure3, log_weights, (pion) as PNG and PDF, summary.json and report.md; return the summary.
+def run(config: settings.Experiment) -> dict[str, Any]:
+  """Write figure2, figure3, log_weights, (pion, draws) as PNG and PDF, summary.json and report.md; return the summary.
 
   All are made anew from what is stored, so that they may be remade at any time.
   """
@@ -32,14 +32,17 @@ def run(config: presets.Experiment) -> dict[str, Any]:
   pairs = summary.pairs(config, data)
   if "pion" in pairs:
     drawn["pion"] = figures.correlator(*pairs["pion"])
+  if data.log_draws is not None:
+    curve = summary.draw_curve(data)
+    drawn["draws"] = figures.ess_against_draws(curve.draws, curve.ess, float(weights.ess(data.log_w_exact)))
   for name, figure in drawn.items():
     _save(figure, folder / name)
-  names = list(drawn) + (["training"] if (folder / "training.png").exists() else [])
+  names = list(drawn) + [name for name in ("training", "conditional") if (folder / f"{name}.png").exists()]
   numbers = summary.numbers(config, data, chi2)
   metrics.write_json(folder / "summary.json", numbers)
   with files.atomic(folder / "report.md", overwrite=True) as handle:
     handle.write(report.markdown(config, numbers, names).encode())
-  environment.say(f"{folder / 'report.md'}: ess {numbers['ess_marginal']:.4f}")
+  environment.say(f"{folder / 'report.md'}: ess {numbers.get('ess_joint', numbers['ess_marginal']):.4f}")
   return numbers
 
 

@@ -8,7 +8,7 @@ import time
 import jax
 import numpy as np
 
-from experiments import configuration, environment, presets, run_hmc, sample
+from experiments import configuration, environment, presets, run_hmc, sample, settings
 from flowqcd import distributed
 from flowqcd.io import ensembles, metrics
 from flowqcd.theory import observables, wilson_flow
@@ -18,7 +18,7 @@ _NUM_CHECKED = 8
 """Configurations on which the adaptive Wilson flow is compared with a fixed small step."""
 
 
-def run(config: presets.Experiment) -> tuple[ensembles.Ensemble, ensembles.Ensemble]:
+def run(config: settings.Experiment) -> tuple[ensembles.Ensemble, ensembles.Ensemble]:
   """Fill `flow-measured` and `hmc-measured`, part by part beside the ensembles, from where they stand.
 
   Raises ValueError if the flow's charges depend on the adaptive step by more than 0.01.
@@ -33,7 +33,7 @@ def run(config: presets.Experiment) -> tuple[ensembles.Ensemble, ensembles.Ensem
   return measured
 
 
-def observables_of(config: presets.Experiment, u: Array) -> dict[str, Array]:
+def observables_of(config: settings.Experiment, u: Array) -> dict[str, Array]:
   """All observables of one configuration [Nd, Nc, Nc, *L], by name; what the theory does not have is left out."""
   theory, nd = config.theory, len(config.theory.lattice)
   values = {
@@ -52,7 +52,7 @@ def observables_of(config: presets.Experiment, u: Array) -> dict[str, Array]:
   return values
 
 
-def _measure(config: presets.Experiment, source: ensembles.Ensemble, path: pathlib.Path) -> ensembles.Ensemble:
+def _measure(config: settings.Experiment, source: ensembles.Ensemble, path: pathlib.Path) -> ensembles.Ensemble:
   store = ensembles.Ensemble.open_or_create(path, environment.provenance(config))
   mapped = distributed.parallel_map(lambda u: observables_of(config, u), config.measurement.chunk)
   total, label = source.num_parts, f"measuring {source.path.name}"
@@ -68,7 +68,7 @@ def _measure(config: presets.Experiment, source: ensembles.Ensemble, path: pathl
   return store
 
 
-def _check_wilson_flow(config: presets.Experiment, folder: pathlib.Path) -> None:
+def _check_wilson_flow(config: settings.Experiment, folder: pathlib.Path) -> None:
   """Compare charge and energy of the first configurations with a flow at step 0.01; kept in wilson_flow.json."""
   record = folder / "wilson_flow.json"
   if record.exists():

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from experiments import configuration, environment, presets, systems, train_marginal
+from experiments import configuration, environment, presets, settings, systems, train_marginal
 from flowqcd import distributed
 from flowqcd.flows import coupling
 from flowqcd.models import priors
@@ -31,7 +31,7 @@ class Cost(NamedTuple):
   memory: float
 
 
-def run(config: presets.Experiment) -> dict[str, Cost]:
+def run(config: settings.Experiment) -> dict[str, Cost]:
   """Print and return the costs of a gradient of the marginal model and of its parts."""
   environment.start(config)
   # What was compiled before would look as if it cost nothing.
@@ -72,7 +72,7 @@ def measure(function: Callable[..., Any], *args: Any, repeat: int = 3) -> Cost:
   return Cost(compilation, min(runs), memory)
 
 
-def _convolutions(config: presets.Experiment, size: int) -> Callable[[Params, Key], Params]:
+def _convolutions(config: settings.Experiment, size: int) -> Callable[[Params, Key], Params]:
   """Gradients of all networks of a spectral marginal on random features, with the recomputation of the whole model."""
   nets = coupling.networks(config.coupling, config.theory.nc, config.theory.lattice)
   volume, real = _volume(config), jnp.dtype("float32" if config.training.precision == "single" else "float64")
@@ -91,7 +91,7 @@ def _convolutions(config: presets.Experiment, size: int) -> Callable[[Params, Ke
   return jax.vmap(jax.grad(loss), (None, 0))
 
 
-def _determinant_operations(config: presets.Experiment, u: Array) -> float:
+def _determinant_operations(config: settings.Experiment, u: Array) -> float:
   """Of the stochastic gradient at one configuration: CG and three more normal operators, counted by XLA."""
   theory, training = config.theory, config.training
   operator_of, parities = (dirac.schur, 2) if training.even_odd else (dirac.wilson, 1)
@@ -102,14 +102,14 @@ def _determinant_operations(config: presets.Experiment, u: Array) -> float:
   return training.num_noise * (int(solve(u, eta)) + 4) * analysis["flops"]
 
 
-def _volume(config: presets.Experiment) -> int:
+def _volume(config: settings.Experiment) -> int:
   volume = 1
   for extent in config.theory.lattice:
     volume *= extent
   return volume
 
 
-def _print(config: presets.Experiment, size: int, params: Params, costs: dict[str, Cost], operations: dict) -> None:
+def _print(config: settings.Experiment, size: int, params: Params, costs: dict[str, Cost], operations: dict) -> None:
   count = sum(x.size for x in jax.tree.leaves(params))
   peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
   print(

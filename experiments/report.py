@@ -6,14 +6,16 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments import configuration, presets
+from experiments import configuration, settings
 
 _CAPTIONS = {
   "figure2": "Observables from the reweighted flow and from HMC, and their ratio.",
   "figure3": "Squared residuals of all bins above, against chi^2 with one degree of freedom.",
   "log_weights": "Log weights under the flow, and reweighted to the target.",
   "pion": "Pion correlator from a point source, D = 1 - kappa H.",
-  "training": "Training: loss and ESS per batch.",
+  "draws": "ESS of the joint model against the number of pseudofermion draws for each configuration.",
+  "training": "Training of the marginal model: loss and ESS per batch.",
+  "conditional": "Training of the conditional model: loss and ESS per batch.",
 }
 _ROWS = (
   ("plaquette", "plaquette, eq. 2"),
@@ -39,7 +41,7 @@ def number(value: float, error: float) -> str:
   return f"{value:.{digits}f}({shown})"
 
 
-def markdown(config: presets.Experiment, numbers: Mapping[str, Any], figures: Sequence[str]) -> str:
+def markdown(config: settings.Experiment, numbers: Mapping[str, Any], figures: Sequence[str]) -> str:
   """The whole report. figures: names of PNG files beside it."""
   theory = config.theory
   quarks = f"N_f = {theory.num_flavours}, kappa = {theory.kappa}" if theory.num_flavours else "no quarks"
@@ -65,12 +67,25 @@ def _verdict(n: Mapping[str, Any]) -> str:
     f"{number(n['log_z'], n['log_z_err'])} relative to {n['log_z_relative_to']}, without the action's constant and with "
     "det D of D = 1 - kappa H.",
     *_known(n),
+    *_joint(n),
     f"All {n['chi2_num_bins']} bins of figure 2 together have chi^2 = {n['chi2_residuals']:.1f} "
     f"(p = {n['chi2_p_value']:.2g}).",
     f"Independence Metropolis over the same samples accepts {n['acceptance_metropolis']:.3f}.",
     *(f"**Warning:** {text}." for text in n["weight_warnings"] + n["metropolis_warnings"]),
   ]
   return "\n\n".join(lines) + "\n"
+
+
+def _joint(n: Mapping[str, Any]) -> list[str]:
+  if "ess_joint" not in n:
+    return []
+  return [
+    f"With the joint model, {n['num_pf_draws']} pseudofermion draws for each configuration in the place of the exact "
+    f"determinant, the effective sample size is **{number(n['ess_joint'], n['ess_joint_err'])}**, and "
+    f"{n['ess_joint_by_draws']['1']:.4f} with one draw. Its weights are those of all that follows. The mean of the "
+    f"estimated over the exact determinant has the logarithm "
+    f"{number(n['log_mean_determinant_ratio'], n['log_mean_determinant_ratio_err'])}, zero without bias."
+  ]
 
 
 def _known(n: Mapping[str, Any]) -> list[str]:

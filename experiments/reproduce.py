@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from experiments import configuration, make_figures, measure, presets
+from experiments import configuration, make_figures, measure, presets, settings
 
 
-def run(config: presets.Experiment) -> dict[str, Any]:
+def run(config: settings.Experiment) -> dict[str, Any]:
   """Run all stages and return the content of summary.json."""
   measure.run(config)
   return make_figures.run(config)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import configuration, environment, presets, systems
+from experiments import configuration, environment, presets, settings, systems
 from flowqcd import distributed
 from flowqcd.analysis import statistics
 from flowqcd.io import ensembles
@@ -19,7 +19,7 @@ from flowqcd.theory import observables
 from flowqcd.types import Array
 
 
-def run(config: presets.Experiment) -> ensembles.Ensemble:
+def run(config: settings.Experiment) -> ensembles.Ensemble:
   """Fill the ensemble `hmc`: every thin-th configuration of each stream, and dH, acceptance, plaquette of all.
 
   A part holds `thin` trajectories of all streams and ends with the configurations that the next one starts from. Raises
@@ -44,12 +44,12 @@ def run(config: presets.Experiment) -> ensembles.Ensemble:
   return store
 
 
-def _parts_together(config: presets.Experiment) -> int:
+def _parts_together(config: settings.Experiment) -> int:
   """How many stored configurations per stream go in one part: a divisor of their number, about 8."""
   return math.gcd(config.hmc.trajectories // config.hmc.thin, 8)
 
 
-def _advance(config: presets.Experiment):
+def _advance(config: settings.Experiment):
   """(u [streams], first trajectory, count) -> (u, arrays by name), all streams at once."""
   kernel, thin = systems.hmc_kernel(config), config.hmc.thin
   root = jax.random.fold_in(jax.random.key(config.seed), 5)
@@ -81,7 +81,7 @@ def _advance(config: presets.Experiment):
   return advance
 
 
-def _thermalised(config: presets.Experiment, advance, dtype: jnp.dtype) -> Array:
+def _thermalised(config: settings.Experiment, advance, dtype: jnp.dtype) -> Array:
   """Haar-random starts after the thermalisation trajectories."""
   theory = config.theory
   prior = priors.haar(theory.nc, theory.lattice, dtype)

@@ -8,53 +8,68 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import configuration, environment, presets, systems, train_marginal
+from experiments import configuration, environment, presets, settings, systems, train_conditional
 from flowqcd import distributed
 from flowqcd.analysis import weights
 from flowqcd.io import ensembles, metrics
-from flowqcd.models import priors
+from flowqcd.models import joint, priors
 from flowqcd.theory import gauge
-from flowqcd.types import Array, Key, Params
+from flowqcd.types import Array, Key
 
 
-def run(config: presets.Experiment) -> ensembles.Ensemble:
-  """Fill the ensemble `flow` up to num_samples, from where it stands."""
+def run(config: settings.Experiment) -> ensembles.Ensemble:
+  """Fill the ensemble `flow` up to num_samples, from where it stands.
+
+  log_w is of the marginal model with the exact determinant; log_w_joint, where there is a conditional model, has the mean
+  over its draws in the determinant's place, and log_draws [draws] are the single ones.
+  """
   dtype = environment.start(config)
   folder = environment.claim(config)
-  params = train_marginal.run(config)
+  params = train_conditional.run(config)
   store = ensembles.Ensemble.open_or_create(folder / "flow", environment.provenance(config))
   model = systems.marginal_model(config, dtype)
 
-  def one(params: Params, key: Key) -> dict[str, Array]:
-    sample = model.sample(params, key)
+  choice = config.conditional
+  if choice.kind != "none":
+    determinant = joint.log_determinant(systems.conditional_model(config, config.precision), choice.draws, choice.chunk)
+
+  def one(params: train_conditional.Trained, key: Key, draws_key: Key) -> dict[str, Array]:
+    sample = model.sample(params.marginal, key)
     action = gauge.wilson(sample.u, config.theory.beta)
     log_det = systems.log_det(config.theory, sample.u)
-    return {
+    row = {
       "u": sample.u,
       "log_q": sample.log_q,
       "gauge_action": action,
       "log_det": log_det,
       "log_w": log_det - action - sample.log_q,
     }
+    if choice.kind == "none":
+      return row
+    estimate = determinant(params.conditional, sample.u, draws_key)
+    return row | {"log_w_joint": estimate.log_mean - action - sample.log_q, "log_draws": estimate.log_draws}
 
   draw = distributed.parallel_map(one, config.sampling.chunk, num_shared=1)
-  key = jax.random.fold_in(jax.random.key(config.seed), 3)
+  root = jax.random.key(config.seed)
+  streams = [jax.random.fold_in(root, i) for i in (3, 11)]
   total, done = config.sampling.num_samples, len(store)
+  column = "log_w" if choice.kind == "none" else "log_w_joint"
   progress = environment.Progress("flow samples", total, done)
   while done < total:
     # Sample i has its own key, so neither a resume nor the batch size changes what is drawn.
     count, clock = min(config.sampling.batch, total - done), time.process_time()
-    batch = jax.device_get(draw(params, distributed.item_keys(key, 0, done, count)))
-    if not np.isfinite(batch["log_w"]).all():
-      raise ValueError(f"samples {done} to {done + count} have weights that are not finite")
+    batch = jax.device_get(draw(params, *(distributed.item_keys(key, 0, done, count) for key in streams)))
+    bad = [name for name in batch if name.startswith("log_") and not np.isfinite(batch[name]).all()]
+    if bad:
+      raise ValueError(f"samples {done} to {done + count}: {', '.join(bad)} not finite")
     store.append(batch, {"cpu_seconds": time.process_time() - clock})
     done += count
-    progress.update(done, f"ess {float(weights.ess(store.read('log_w'))):.4f}")
+    progress.update(done, f"ess {float(weights.ess(store.read(column))):.4f}")
   haar_ess(config)
   return store
 
 
-def haar_ess(config: presets.Experiment) -> float | None:
+def haar_ess(config: settings.Experiment) -> float | None:
   """ESS of reweighting Haar-random links to the target; None if num_haar is 0. Kept in haar.json.
 
   Weights use the exact gauge action and the leading hopping terms; the largest 32, which carry the sum, get the exact

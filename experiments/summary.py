@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import presets, run_hmc
+from experiments import run_hmc, settings
 from flowqcd.analysis import histograms, statistics, weights
 from flowqcd.io import ensembles, metrics
 from flowqcd.mcmc import metropolis
@@ -17,11 +17,18 @@ from flowqcd.theory import torus
 
 
 class Data(NamedTuple):
-  """What a run has stored. log_w: [N]; flow: {name: [N, ...]}; hmc: {name: [streams, n, ...]} of stored configurations;
-  trajectories: {name: [streams, all trajectories]}; cpu: {stage: seconds per part [parts]}; haar: of haar.json, or None.
+  """What a run has stored.
+
+  log_w: [N], those that observables are reweighted with: of the joint model where there is one. log_w_exact: [N], of the
+  marginal model with the exact determinant, and flow_log_det that [N]. log_draws: of the joint model [N, draws], or None.
+  flow: {name: [N, ...]}; hmc: {name: [streams, n, ...]} of stored configurations; trajectories: {name: [streams, all
+  trajectories]}; cpu: {stage: seconds per part [parts]}; haar: of haar.json, or None.
   """
 
   log_w: np.ndarray
+  log_w_exact: np.ndarray
+  log_draws: np.ndarray | None
+  flow_log_det: np.ndarray
   flow: dict[str, np.ndarray]
   hmc: dict[str, np.ndarray]
   trajectories: dict[str, np.ndarray]
@@ -39,8 +46,12 @@ def load(folder: pathlib.Path) -> Data:
         f"{measured.path} covers {measured.num_parts} of {source.num_parts} parts; run experiments.measure"
       )
   record = folder / "haar.json"
+  joint = "log_w_joint" in flow.names
   return Data(
+    flow.read("log_w_joint" if joint else "log_w"),
     flow.read("log_w"),
+    flow.read("log_draws") if joint else None,
+    flow.read("log_det"),
     {name: flow_measured.read(name) for name in flow_measured.names},
     {name: run_hmc.series(hmc_measured, name) for name in hmc_measured.names},
     {name: run_hmc.trajectories(hmc, name) for name in ("accepted", "delta_h", "plaquette")},
@@ -56,7 +67,7 @@ class Pair(NamedTuple):
   hmc: statistics.Estimate
 
 
-def pairs(config: presets.Experiment, data: Data) -> dict[str, Pair]:
+def pairs(config: settings.Experiment, data: Data) -> dict[str, Pair]:
   """Expectation values by name: plaquette (eq. 2), mean_plaquette, polyakov (real part), pion [T], q2, energy.
 
   The plaquette of HMC is averaged over all trajectories, the rest over stored configurations; errors are bootstrap for
@@ -110,7 +121,7 @@ def steady(seconds: np.ndarray) -> float:
   return float(np.median(seconds) * len(seconds))
 
 
-def _metropolis(config: presets.Experiment, data: Data) -> dict[str, Any]:
+def _metropolis(config: settings.Experiment, data: Data) -> dict[str, Any]:
   """Independence Metropolis over the same samples: how often it accepts, and what is wrong with it, if anything."""
   key = jax.random.fold_in(jax.random.key(config.seed), 7)
   chain = jax.device_get(metropolis.chain(key, jnp.asarray(data.log_w)))
@@ -121,7 +132,45 @@ def _metropolis(config: presets.Experiment, data: Data) -> dict[str, Any]:
   }
 
 
-def _exact(theory: presets.Theory) -> dict[str, float]:
+class DrawCurve(NamedTuple):
+  """ESS of the joint model against the number of draws a configuration."""
+
+  draws: list[int]
+  ess: list[float]
+
+
+def draw_curve(data: Data) -> DrawCurve:
+  """For 1, 2, 4, ... draws up to all; the mean over the disjoint groups that the stored draws make."""
+  marginal = data.log_w_exact - data.flow_log_det
+  total = data.log_draws.shape[1]
+  draws = [*(2**i for i in range((total - 1).bit_length())), total]
+  values = []
+  for n in draws:
+    groups = data.log_draws[:, : total // n * n].reshape(len(data.log_draws), -1, n)
+    log_mean = weights.log_mean_weight(groups)
+    values.append(float(weights.ess((marginal[:, None] + log_mean).T).mean()))
+  return DrawCurve(draws, values)
+
+
+def _joint(data: Data) -> dict[str, Any]:
+  """Numbers of the joint model; its limit of many draws is the marginal model with the exact determinant."""
+  if data.log_draws is None:
+    return {}
+  curve = draw_curve(data)
+  spread = data.log_draws - data.flow_log_det[:, None]
+  return {
+    "num_pf_draws": data.log_draws.shape[1],
+    "ess_joint": float(weights.ess(data.log_w)),
+    "ess_joint_err": weights.ess_error(data.log_w),
+    "ess_joint_exact_det": float(weights.ess(data.log_w_exact)),
+    "ess_joint_by_draws": dict(zip(map(str, curve.draws), curve.ess)),
+    # ln of the mean over all draws of an unbiased estimate of one.
+    "log_mean_determinant_ratio": float(weights.log_mean_weight(spread.ravel())),
+    "log_mean_determinant_ratio_err": float(weights.log_z(weights.log_mean_weight(spread)).error),
+  }
+
+
+def _exact(theory: settings.Theory) -> dict[str, float]:
   """What is known exactly: pure gauge theory in two dimensions; nothing elsewhere."""
   if theory.num_flavours or len(theory.lattice) != 2 or not 0 < theory.beta / theory.nc <= 20:
     return {}
@@ -129,7 +178,7 @@ def _exact(theory: presets.Theory) -> dict[str, float]:
   return {"mean_plaquette_exact": known.plaquette, "log_z_exact": known.log_z}
 
 
-def numbers(config: presets.Experiment, data: Data, chi2: histograms.Chi2Summary) -> dict[str, Any]:
+def numbers(config: settings.Experiment, data: Data, chi2: histograms.Chi2Summary) -> dict[str, Any]:
   """Content of summary.json. Keys ending in _err are one-sigma errors; lists run over time slices."""
   ess, accepted = float(weights.ess(data.log_w)), data.trajectories["accepted"]
   log_z, tau = weights.log_z(data.log_w), statistics.gamma_method(data.trajectories["plaquette"])
@@ -137,8 +186,9 @@ def numbers(config: presets.Experiment, data: Data, chi2: histograms.Chi2Summary
   boltzmann = weights.reweighted_mean(np.zeros(accepted.size), np.exp(-data.trajectories["delta_h"].ravel()))
   independent = statistics.num_independent(accepted.size, tau.tau_int)
   summary = {
-    "ess_marginal": ess,
-    "ess_marginal_err": weights.ess_error(data.log_w),
+    "ess_marginal": float(weights.ess(data.log_w_exact)),
+    "ess_marginal_err": weights.ess_error(data.log_w_exact),
+    **_joint(data),
     "ess_haar": data.haar["ess"] if data.haar else None,
     "num_haar_samples": data.haar["num_samples"] if data.haar else 0,
     "weight_warnings": list(weights.diagnose(data.log_w).messages),

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 
-from experiments.presets import Experiment, Theory
-from flowqcd.flows import coupling, trivializing
+from experiments.settings import Experiment, Theory
+from flowqcd.flows import coupling, hopping, ptcn, trivializing
 from flowqcd.lattice import integrators, spin
 from flowqcd.mcmc import hmc
-from flowqcd.models import marginal, priors
+from flowqcd.models import conditional, marginal, priors
 from flowqcd.theory import determinant, dirac, gauge, pseudofermion
 from flowqcd.training import objectives
-from flowqcd.types import Action, Array, Flow, Kernel, Key
+from flowqcd.types import Action, Array, ConditionalFlow, Flow, Kernel, Key, Params
 
 INTEGRATORS = {
   "leapfrog": integrators.LEAPFROG,
   "omelyan2": integrators.OMELYAN2,
   "omelyan4": integrators.OMELYAN4,
 }
+
+
+def dtype(precision: str) -> jnp.dtype:
+  """Complex dtype of single or double precision."""
+  return jnp.dtype("complex64" if precision == "single" else "complex128")
+
+
+def in_precision(params: Params, dtype: jnp.dtype) -> Params:
+  """Parameters in the real precision that belongs to a complex dtype."""
+  return jax.tree.map(lambda x: jnp.asarray(x, jnp.finfo(dtype).dtype), params)
 
 
 def flow_target(theory: Theory) -> trivializing.Target:
@@ -42,6 +53,39 @@ def _flow(config: Experiment) -> Flow:
   if config.marginal == "spectral":
     return coupling.make(config.coupling, theory.nc, theory.lattice)
   return trivializing.make(config.flow, flow_target(theory), theory.nc, theory.lattice)
+
+
+def conditional_model(config: Experiment, precision: str, mu0: float = 0.0) -> conditional.Conditional:
+  """The configured model of pseudofermions with its action, for fields of this precision, regulated by mu0 in training.
+
+  With a Hasenbusch mass, W = M + i mass gamma5: one factor aims at W, the other at W^{-1} M.
+  """
+  theory, choice = config.theory, config.conditional
+  # The weight is the difference of two actions of about the number of components, wanted to 1e-6 and better.
+  tolerances = (1e-6, 1e-10 if precision == "double" else 1e-6)
+  if not choice.even_odd:
+    action = pseudofermion.plain(theory.kappa, theory.boundary, mu0, tolerances)
+    return conditional.make([conditional.Factor(_pseudofermions(config, 0.0), action, 1)])
+  light = _pseudofermions(config, 0.0)
+  if not choice.hasenbusch_mass:
+    action = pseudofermion.even_odd(theory.kappa, theory.boundary, mu0, tolerances)
+    return conditional.make([conditional.Factor(light, action, 2)])
+  heavy = _pseudofermions(config, choice.hasenbusch_mass)
+  first, second = pseudofermion.hasenbusch(theory.kappa, choice.hasenbusch_mass, theory.boundary, tolerances)
+  ratio = conditional.chain(light, conditional.inverted(heavy))
+  return conditional.make([conditional.Factor(heavy, first, 2), conditional.Factor(ratio, second, 2)])
+
+
+def _pseudofermions(config: Experiment, twist: float) -> ConditionalFlow:
+  """The flow that aims at M + i twist gamma5 on odd sites, or at D on all of them."""
+  theory, choice = config.theory, config.conditional
+  expansion = hopping.odd(choice.hopping, theory.kappa, theory.lattice, theory.boundary, twist)
+  if not choice.even_odd:
+    expansion = hopping.full(expansion, theory.kappa, theory.boundary)
+  networks = (ptcn.odd if choice.even_odd else ptcn.full)(choice.ptcn, theory.nc, theory.lattice, theory.boundary)
+  if choice.kind == "hopping":
+    return expansion
+  return networks if choice.kind == "ptcn" else conditional.chain(networks, expansion)
 
 
 def log_det(theory: Theory, u: Array) -> Array:

@@ -108,15 +108,16 @@ def parallel_map(function: Callable[..., Any], chunk: int, num_shared: int = 0) 
 
 
 def data_parallel(
-  gradient: Callable[[Any, Array], tuple[Any, Any]], chunk: int
+  gradient: Callable[..., tuple[Any, Any]], chunk: int, fixed: Any = ()
 ) -> Callable[[Any, Key], tuple[Any, Any]]:
   """(params, keys [batch]) -> (mean gradient, per-item outputs [batch]), batch split over devices.
 
-  gradient: (params, one item's key) -> (gradient tree, output tree). Chunks are accumulated, so that a batch may be
+  gradient: (params, one item's key, *fixed) -> (gradient tree, output tree); fixed: further arguments, the same at every
+  step and item. Chunks are accumulated, so that a batch may be
   larger than memory. The mean runs over the devices of all hosts; outputs are this host's, as NumPy arrays.
   """
 
-  def on_device(params: Any, keys: Key) -> tuple[Any, Any]:
+  def on_device(params: Any, keys: Key, *fixed: Any) -> tuple[Any, Any]:
     count = keys.shape[0]
     size = min(chunk, count)
     if count % size:
@@ -124,7 +125,7 @@ def data_parallel(
     groups = keys.reshape((count // size, size, *keys.shape[1:]))
 
     def accumulate(total: Any, group: Key) -> tuple[Any, Any]:
-      gradients, outputs = jax.vmap(gradient, (None, 0))(params, group)
+      gradients, outputs = jax.vmap(lambda key: gradient(params, key, *fixed))(group)
       total = jax.tree.map(lambda t, g: t + jnp.sum(g, axis=0), total, gradients)
       return total, outputs
 
@@ -133,10 +134,11 @@ def data_parallel(
     mean = lax.pmean(jax.tree.map(lambda t: t / count, total), _AXIS)
     return mean, jax.tree.map(lambda x: x.reshape((count, *x.shape[2:])), outputs)
 
-  mapped = jax.pmap(on_device, axis_name=_AXIS, in_axes=(None, 0))
+  mapped = jax.pmap(on_device, axis_name=_AXIS, in_axes=(None, 0) + (None,) * len(fixed))
+  fixed = _place(fixed, PartitionSpec())
 
   def run(params: Any, keys: Key) -> tuple[Any, Any]:
-    mean, outputs = mapped(_place(params, PartitionSpec()), _split(keys))
+    mean, outputs = mapped(_place(params, PartitionSpec()), _split(keys), *fixed)
     # All devices hold the same mean; the first one's copy, without a gather.
     return jax.tree.map(lambda x: x.addressable_data(0)[0], mean), _join(outputs)
 

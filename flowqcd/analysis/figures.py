@@ -257,6 +257,20 @@ def flow_time_curve(
   return figure
 
 
+def ess_against_draws(draws: Sequence[int], ess: Sequence[float], exact: float) -> Figure:
+  """ESS of a joint model against the draws for each configuration, and the limit set by the exact determinant."""
+  with matplotlib.rc_context(_STYLE):
+    figure = Figure(figsize=(6.0, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    axes.axhline(exact, color="black", lw=0.8, ls=":", label="exact determinant")
+    axes.plot(draws, ess, marker="o", ms=4, color=_FLOW, label="joint model")
+    axes.set(xscale="log", ylim=(0, 1.05), xlabel="pseudofermion draws", ylabel="ESS per configuration")
+    axes.set_xticks(draws, [str(n) for n in draws])
+    axes.minorticks_off()
+    axes.legend(loc="lower right")
+  return figure
+
+
 def _draw_densities(axes: Axes, comparison: histograms.Comparison, legend: bool) -> None:
   edges = comparison.edges
   axes.stairs(comparison.density_hmc, edges, fill=True, color=_HMC, alpha=0.35, label="HMC")

@@ -49,22 +49,24 @@ class Masks(NamedTuple):
 
 
 def default_shifts(nd: int, width: int = 4) -> tuple[int, ...]:
-  """The paper's (1, 2, 1, 1), cut to the dimension; all 1, a checkerboard, for width 2."""
-  return (1, 1 if width == 2 else 2, 1, 1)[:nd]
+  """The paper's (1, 2, 1, 1), cut to the dimension; all 1 in two dimensions and for width 2, a checkerboard."""
+  return (1, 1 if width == 2 or nd == 2 else 2, 1, 1)[:nd]
 
 
 def sweep(nd: int, width: int = 4, shifts: tuple[int, ...] | None = None, turn: int = 1) -> list[Config]:
   """Masks that update every link once: nd * width layers, the direction o_0 fastest, then the phase.
 
-  Active plaquettes lie in the planes (o_0, o_0 + turn mod nd); the other directions follow in cyclic order. Raises
-  MaskError unless 0 < turn < nd.
+  Active plaquettes lie in the planes (o_0, o_0 + turn mod nd); the other directions follow in cyclic order. Phases fall:
+  0, width - 1, ..., 1. Where o_1 has the shift 1, as in two dimensions, the passive plaquette behind a link then becomes
+  active next, and what a layer made of the active one is not undone until the sweep is over. With the shift 2, two phases
+  undo each other: SU(2) on 8^2 at beta = 2.2 has a loss higher by 0.6. Raises MaskError unless 0 < turn < nd.
   """
   if not 0 < turn < nd:
     raise MaskError(f"turn must be from 1 to {nd - 1}, not {turn}")
   shifts = default_shifts(nd, width) if shifts is None else shifts
   rotated = [(first, (first + turn) % nd) for first in range(nd)]
   full = [pair + tuple((pair[0] + i) % nd for i in range(1, nd) if i != turn) for pair in rotated]
-  return [Config(o, shifts, width, phase) for phase in range(width) for o in full]
+  return [Config(o, shifts, width, phase) for phase in (-p % width for p in range(width)) for o in full]
 
 
 def layers(count: int, nd: int, width: int = 4) -> list[Config]:

@@ -87,22 +87,24 @@ def make_update(
 
 def train(
   state: State,
-  gradient: Callable[[Params, Key], tuple[Params, Any]],
+  gradient: Callable[..., tuple[Params, Any]],
   optimizer: optax.GradientTransformation,
   num_steps: int,
   batch: int,
   chunk: int,
   max_bad_steps: int = 20,
   max_growth: float = 100.0,
+  fixed: tuple = (),
 ) -> Iterator[tuple[State, Metrics]]:
   """Yield (state, metrics) after every step until state.step reaches num_steps.
 
-  gradient: as of objectives.reverse_kl, for one sample. Sample i of step s has the key fold_in(fold_in(key, s), i), so a
-  resumed run repeats an uninterrupted one bit for bit, on any number of devices up to rounding. Raises ValueError if
-  devices do not divide the batch, Diverged when more than max_bad_steps steps in a row were skipped (see make_update).
+  gradient: as of objectives.reverse_kl, for one sample; fixed: its arguments after the key. Sample i of step s has the key
+  fold_in(fold_in(key, s), i), so a resumed run repeats an uninterrupted one bit for bit, on any number of devices up to
+  rounding. Raises ValueError if devices do not divide the batch, Diverged when more than max_bad_steps steps in a row were
+  skipped (see make_update).
   """
   distributed.check_divisible(batch, "batch")
-  mean_gradient = distributed.data_parallel(gradient, chunk)
+  mean_gradient = distributed.data_parallel(gradient, chunk, fixed)
   update = make_update(optimizer, max_growth)
   key = jax.random.wrap_key_data(state.key)
   local = batch // jax.process_count()

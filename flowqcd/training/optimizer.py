@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+from collections.abc import Sequence
 
 import optax
 
@@ -33,9 +35,15 @@ class Config:
         raise ValueError(f"optimizer.{name} must be positive, not {getattr(self, name)}")
 
 
-def make(config: Config) -> optax.GradientTransformation:
-  """The optax transformation for a config."""
-  schedule = optax.exponential_decay(config.learning_rate, config.decay_steps, config.decay, staircase=True)
+def stairs(steps: Sequence[int], rates: Sequence[float]) -> optax.Schedule:
+  """A constant rate for each phase, steps[i] steps long; the last one goes on."""
+  return optax.join_schedules([optax.constant_schedule(r) for r in rates], list(itertools.accumulate(steps))[:-1])
+
+
+def make(config: Config, schedule: optax.Schedule | None = None) -> optax.GradientTransformation:
+  """The optax transformation for a config, with its own schedule of the rate or another."""
+  if schedule is None:
+    schedule = optax.exponential_decay(config.learning_rate, config.decay_steps, config.decay, staircase=True)
   return optax.chain(
     optax.clip_by_global_norm(config.max_norm),
     optax.clip(config.max_value),

@@ -1,0 +1,100 @@
+"""A training run with its files: metrics every step, evaluations and checkpoints every so many, progress, a figure."""
+
+from __future__ import annotations
+
+import pathlib
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import optax
+
+from experiments import environment
+from flowqcd import distributed
+from flowqcd.analysis import figures, weights
+from flowqcd.io import checkpoint, metrics
+from flowqcd.training import loop
+from flowqcd.types import Params
+
+
+class Phase(NamedTuple):
+  """A stretch of training with one batch, up to this step."""
+
+  until: int
+  batch: int
+
+
+class Task(NamedTuple):
+  """What is trained and how. gradient and fixed: as of loop.train. evaluate: params -> log weights of fixed samples.
+
+  name: of progress lines and of `<name>.jsonl` and `<name>.png`. folder: of checkpoints, within the run's.
+  """
+
+  name: str
+  folder: str
+  gradient: Callable[..., tuple[Params, Any]]
+  fixed: tuple
+  transformation: optax.GradientTransformation
+  phases: tuple[Phase, ...]
+  chunk: int
+  evaluate: Callable[[Params], np.ndarray]
+  evaluate_every: int
+  checkpoint_every: int
+  keep: int
+  max_bad_steps: int = 20
+  max_growth: float = 100.0
+
+
+def run(task: Task, folder: pathlib.Path, state: loop.State) -> Params:
+  """Train, or go on training, from where the folder's checkpoints stand; every process of a multi-host run takes part.
+
+  Raises ValueError where checkpoints are not of this model, Diverged where training cannot go on.
+  """
+  saver = checkpoint.Checkpointer(folder / task.folder, keep=task.keep)
+  if saver.latest_step() is not None:
+    state = saver.restore(state)
+    environment.say(f"{task.name}: resumed at step {int(state.step)}")
+  state = _steps(task, folder, state, saver)
+  saver.close()
+  if distributed.is_first_process():
+    _curve(folder, task.name)
+  return state.params
+
+
+def _steps(task: Task, folder: pathlib.Path, state: loop.State, saver: checkpoint.Checkpointer) -> loop.State:
+  last = task.phases[-1].until
+  progress = environment.Progress(task.name, last, int(state.step))
+  writer = metrics.Writer(folder / f"{task.name}.jsonl", resume_step=int(state.step))
+  clock = time.process_time() - writer.last("cpu_seconds", 0.0)
+  for phase in task.phases:
+    start = state
+    for state, result in loop.train(
+      start, task.gradient, task.transformation, phase.until, phase.batch, task.chunk,
+      task.max_bad_steps, task.max_growth, task.fixed,
+    ):  # fmt: skip
+      step, log_w = int(state.step), np.asarray(result.log_w)
+      row = {
+        "loss": float(-log_w.mean()),
+        "ess": float(weights.ess(log_w)),
+        "gradient_norm": float(result.gradient_norm),
+        "skipped": int(state.skipped),
+        "cpu_seconds": time.process_time() - clock,
+      }
+      if step % task.evaluate_every == 0 or step == last:
+        exact = task.evaluate(state.params)
+        row |= {"exact_loss": float(-exact.mean()), "exact_ess": float(weights.ess(exact))}
+      if distributed.is_first_process():
+        writer.write(step, **row)
+      if step % task.checkpoint_every == 0 or step == last:
+        saver.save(step, state)
+      shown = " ".join(f"{k} {row[k]:.4g}" for k in ("loss", "ess", "exact_ess") if k in row)
+      progress.update(step, shown + (f" skipped {row['skipped']}" if row["skipped"] else ""))
+  return state
+
+
+def _curve(folder: pathlib.Path, name: str) -> None:
+  rows = metrics.read(folder / f"{name}.jsonl")
+  exact = rows.get("exact_ess", np.full(len(rows["step"]), np.nan))
+  figure = figures.training_curve(rows["step"], rows["loss"], rows["ess"], rows["cpu_seconds"] / 60, exact)
+  figure.savefig(folder / f"{name}.png", dpi=150)

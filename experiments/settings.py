@@ -1,0 +1,262 @@
+"""What can be set, from theory to measurement: a tree of frozen dataclasses, each checked when made."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from experiments.configuration import field
+from flowqcd.flows import coupling, hopping, masks, ptcn, trivializing
+from flowqcd.training import optimizer
+
+
+@dataclasses.dataclass(frozen=True)
+class Theory:
+  """The target: Wilson gauge action and num_flavours (0 or 2) of Wilson quarks."""
+
+  nc: int = field(3, "Number of colours: 1 (U(1)), 2 or 3.")
+  lattice: tuple[int, ...] = field((4, 4, 4, 4), "Extents t,x,y,z (2D: t,x).")
+  beta: float = field(1.0, "Gauge coupling of S = -(beta/Nc) sum Re tr P.")
+  kappa: float = field(0.1, "Hopping parameter of the quarks.")
+  num_flavours: int = field(2, "Degenerate quark flavours: 0 or 2.")
+  boundary: tuple[float, ...] = field((-1.0, 1.0, 1.0, 1.0), "Fermion phase per direction.")
+
+  def __post_init__(self) -> None:
+    """Raise ValueError for a theory that is not there."""
+    if self.nc not in (1, 2, 3):
+      raise ValueError(f"theory.nc must be 1, 2 or 3, not {self.nc}")
+    if len(self.lattice) not in (2, 3, 4) or min(self.lattice) < 2:
+      raise ValueError(f"theory.lattice needs 2, 3 or 4 extents of at least 2, not {self.lattice}")
+    if self.num_flavours not in (0, 2):
+      raise ValueError(f"theory.num_flavours must be 0 or 2, not {self.num_flavours}")
+    if self.beta < 0:
+      raise ValueError(f"theory.beta must not be negative, not {self.beta}")
+    if self.num_flavours:
+      self._check_quarks()
+
+  def _check_quarks(self) -> None:
+    if len(self.lattice) not in (2, 4):
+      raise ValueError(f"quarks need 2 or 4 dimensions, not {len(self.lattice)}")
+    if any(n % 2 for n in self.lattice):
+      raise ValueError(f"even/odd quarks need even extents, not {self.lattice}")
+    if len(self.boundary) != len(self.lattice):
+      raise ValueError(f"theory.boundary needs one phase per direction, {len(self.lattice)}, not {self.boundary}")
+    if self.kappa <= 0:
+      raise ValueError(f"theory.kappa must be positive, not {self.kappa}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+  """Reverse-KL training of the marginal flow; none for num_steps = 0, the analytic flow."""
+
+  num_steps: int = field(0, "Optimisation steps; 0 uses the analytic coefficients as they are.")
+  batch: int = field(32, "Configurations per step, over all devices.")
+  chunk: int = field(4, "Configurations vectorised at once on a device; gradients of chunks are accumulated.")
+  precision: str = field("double", "Working precision of training: single or double.")
+  start_from: str = field(
+    "", "Folder of a finished or stopped run whose parameters are the start, other volumes included."
+  )
+  path_gradient: bool = field(True, "Leave out the score term of the gradient.")
+  determinant: str = field("stochastic", "Quarks in training: stochastic, exact or none.")
+  num_noise: int = field(4, "Noise vectors of the stochastic determinant gradient.")
+  even_odd: bool = field(True, "Noise on odd sites only, for M M^dag + mu0 with the Schur complement M.")
+  mu0: float = field(1e-5, "Regulator of D D^dag + mu0 in training.")
+  max_growth: float = field(100.0, "Steps whose gradient exceeds this many times the usual norm are skipped.")
+  max_bad_steps: int = field(20, "Skipped steps in a row that end the training.")
+  evaluate_every: int = field(20, "Steps between evaluations with the exact determinant.")
+  num_evaluate: int = field(32, "Configurations of an evaluation.")
+  checkpoint_every: int = field(20, "Steps between checkpoints.")
+  keep: int = field(3, "Checkpoints kept.")
+
+  def __post_init__(self) -> None:
+    """Raise ValueError for settings that cannot train."""
+    if self.determinant not in ("stochastic", "exact", "none"):
+      raise ValueError(f"training.determinant must be stochastic, exact or none, not '{self.determinant}'")
+    if self.precision not in ("single", "double"):
+      raise ValueError(f"training.precision must be single or double, not '{self.precision}'")
+    if self.max_growth <= 1:
+      raise ValueError(f"training.max_growth must be above 1, not {self.max_growth}")
+    for name in (
+      "batch",
+      "chunk",
+      "num_noise",
+      "evaluate_every",
+      "num_evaluate",
+      "checkpoint_every",
+    ):
+      if getattr(self, name) < 1:
+        raise ValueError(f"training.{name} must be at least 1, not {getattr(self, name)}")
+    if self.num_steps < 0:
+      raise ValueError(f"training.num_steps must not be negative, not {self.num_steps}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Prior:
+  """What the flow starts from: Haar-random links, or a pure gauge theory by heat bath."""
+
+  beta: float = field(
+    0.0, "Coupling of a pure-gauge heat-bath prior; 0 for Haar. ln Z is then relative to the prior's."
+  )
+  sweeps: int = field(20, "Heat-bath sweeps from Haar links to a sample of the prior.")
+
+  def __post_init__(self) -> None:
+    """Raise ValueError for a prior that is not there."""
+    if self.beta < 0 or self.sweeps < 1:
+      raise ValueError(
+        f"prior.beta must not be negative and prior.sweeps at least 1, not {self.beta} and {self.sweeps}"
+      )
+
+
+@dataclasses.dataclass(frozen=True)
+class Conditional:
+  """The model of pseudofermions at given links."""
+
+  kind: str = field(
+    "none", "none; hopping: from the hopping expansion; ptcn: the paper's networks; both: ptcn, then hopping."
+  )
+  draws: int = field(16, "Pseudofermion draws for each configuration in sampling and evaluation.")
+  chunk: int = field(16, "Draws vectorised at once for each configuration.")
+  even_odd: bool = field(True, "Pseudofermions on odd sites, for the Schur complement; or else on all sites.")
+  hasenbusch_mass: float = field(0.0, "Mass that splits the determinant over two pseudofermions; 0 for one.")
+  hopping: hopping.Config = hopping.Config()
+  ptcn: ptcn.Config = ptcn.Config()
+
+  def __post_init__(self) -> None:
+    """Raise ValueError for a model that is not there."""
+    if self.kind not in ("none", "hopping", "ptcn", "both"):
+      raise ValueError(f"conditional.kind must be none, hopping, ptcn or both, not '{self.kind}'")
+    if min(self.draws, self.chunk) < 1:
+      raise ValueError(f"conditional.draws and chunk must be at least 1, not {self.draws} and {self.chunk}")
+    if self.hasenbusch_mass < 0:
+      raise ValueError(f"conditional.hasenbusch_mass must not be negative, not {self.hasenbusch_mass}")
+    if self.hasenbusch_mass and not self.even_odd:
+      raise ValueError("conditional.hasenbusch_mass needs conditional.even_odd = true")
+
+
+@dataclasses.dataclass(frozen=True)
+class ConditionalTraining:
+  """Reverse-KL training of the conditional model, the marginal one fixed, in phases that follow each other.
+
+  Optimiser settings are those of `optimizer` but for the rate.
+  """
+
+  steps: tuple[int, ...] = field((0,), "Steps of each phase; 0 uses the model as it starts.")
+  batches: tuple[int, ...] = field(
+    (32,), "Batch of each phase, over all devices; one gauge field and one draw a sample."
+  )
+  rates: tuple[float, ...] = field((1e-3,), "Adam's rate in each phase.")
+  chunk: int = field(8, "Samples vectorised at once on a device; gradients of chunks are accumulated.")
+  precision: str = field("single", "Working precision of training: single or double.")
+  mu0: float = field(1e-5, "Regulator of the action in training.")
+  evaluate_every: int = field(50, "Steps between evaluations.")
+  num_evaluate: int = field(64, "Configurations of an evaluation, each with conditional.draws draws.")
+  checkpoint_every: int = field(50, "Steps between checkpoints.")
+  keep: int = field(3, "Checkpoints kept.")
+
+  def __post_init__(self) -> None:
+    """Raise ValueError for settings that cannot train."""
+    if not len(self.steps) == len(self.batches) == len(self.rates) > 0:
+      raise ValueError(
+        "conditional_training.steps, batches and rates need one entry for each phase, not "
+        f"{self.steps}, {self.batches} and {self.rates}"
+      )
+    if min(self.steps) < 0 or min(self.batches) < 1 or min(self.rates) <= 0:
+      raise ValueError("conditional_training.steps must not be negative, batches at least 1, rates positive")
+    if self.precision not in ("single", "double"):
+      raise ValueError(f"conditional_training.precision must be single or double, not '{self.precision}'")
+    if min(self.chunk, self.evaluate_every, self.num_evaluate, self.checkpoint_every, self.keep) < 1:
+      raise ValueError("conditional_training.chunk, evaluate_every, num_evaluate, checkpoint_every, keep: at least 1")
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampling:
+  """Flow samples with exact weights."""
+
+  num_samples: int = field(1024, "Configurations drawn.")
+  batch: int = field(64, "Configurations per file; what a kill can cost.")
+  chunk: int = field(4, "Configurations vectorised at once on a device.")
+  num_haar: int = field(65_536, "Haar-random configurations for the ESS of plain reweighting; 0 for none.")
+
+  def __post_init__(self) -> None:
+    """Raise ValueError for settings that cannot sample."""
+    if min(self.num_samples, self.batch, self.chunk) < 1 or self.num_haar < 0:
+      raise ValueError("sampling.num_samples, batch and chunk must be at least 1, num_haar at least 0")
+
+
+@dataclasses.dataclass(frozen=True)
+class HMC:
+  """Independent HMC streams in the paper's convention of tau."""
+
+  streams: int = field(8, "Independent streams.")
+  trajectories: int = field(1000, "Trajectories per stream after thermalisation.")
+  thermalisation: int = field(200, "Trajectories discarded in each stream.")
+  thin: int = field(10, "Trajectories between stored configurations.")
+  tau: float = field(0.5, "Trajectory length.")
+  steps: int = field(5, "Integrator steps per trajectory.")
+  integrator: str = field("leapfrog", "leapfrog, omelyan2 or omelyan4.")
+  hasenbusch_mass: float = field(0.0, "Mass of the Hasenbusch splitting; 0 for none.")
+
+  def __post_init__(self) -> None:
+    """Raise ValueError for settings that cannot run."""
+    if min(self.streams, self.trajectories, self.thin, self.steps) < 1 or self.thermalisation < 0:
+      raise ValueError("hmc.streams, trajectories, thin and steps must be at least 1")
+    if self.trajectories % self.thin:
+      raise ValueError(f"hmc.trajectories = {self.trajectories} must be a multiple of hmc.thin = {self.thin}")
+    if self.tau <= 0:
+      raise ValueError(f"hmc.tau must be positive, not {self.tau}")
+    if self.integrator not in ("leapfrog", "omelyan2", "omelyan4"):
+      raise ValueError(f"hmc.integrator must be leapfrog, omelyan2 or omelyan4, not '{self.integrator}'")
+    if self.hasenbusch_mass < 0:
+      raise ValueError(f"hmc.hasenbusch_mass must not be negative, not {self.hasenbusch_mass}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Measurement:
+  """Observables of stored configurations."""
+
+  flow_time: float = field(4.0, "Wilson flow time t/a^2 of the topological charge.")
+  tolerance: float = field(1e-3, "Local error of the adaptive flow.")
+  chunk: int = field(4, "Configurations vectorised at once on a device.")
+  bins: int = field(24, "Bins of the histograms.")
+
+  def __post_init__(self) -> None:
+    """Raise ValueError for settings that cannot measure."""
+    if self.flow_time < 0 or self.tolerance <= 0 or self.chunk < 1 or self.bins < 2:
+      raise ValueError("measurement needs flow_time >= 0, tolerance > 0, chunk >= 1, bins >= 2")
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+  """A whole run."""
+
+  theory: Theory = Theory()
+  marginal: str = field("trivializing", "The flow of the links: trivializing, or spectral coupling layers.")
+  prior: Prior = Prior()
+  flow: trivializing.Config = trivializing.Config()
+  coupling: coupling.Config = coupling.Config()
+  optimizer: optimizer.Config = optimizer.Config(learning_rate=0.02, decay_steps=100)
+  training: Training = Training()
+  conditional: Conditional = Conditional()
+  conditional_training: ConditionalTraining = ConditionalTraining()
+  sampling: Sampling = Sampling()
+  hmc: HMC = HMC()
+  measurement: Measurement = Measurement()
+  precision: str = field("double", "Working precision: single or double.")
+  seed: int = field(2208, "Seed of all randomness.")
+  output: str = field("runs/reproduce", "Folder of this run.")
+
+  def __post_init__(self) -> None:
+    """Raise ValueError for combinations that cannot run."""
+    if self.precision not in ("single", "double"):
+      raise ValueError(f"precision must be single or double, not '{self.precision}'")
+    if self.marginal not in ("trivializing", "spectral"):
+      raise ValueError(f"marginal must be trivializing or spectral, not '{self.marginal}'")
+    if self.marginal == "trivializing" and min(self.theory.lattice) < 3:
+      raise ValueError(f"the trivializing flow needs extents of at least 3, not {self.theory.lattice}")
+    if self.marginal == "spectral":
+      masks.stack(
+        masks.layers(self.coupling.layers, len(self.theory.lattice), self.coupling.width), self.theory.lattice
+      )
+    if self.conditional.kind != "none" and not self.theory.num_flavours:
+      raise ValueError("a conditional model needs quarks: theory.num_flavours = 2")
+    if self.prior.beta and any(n % 2 for n in self.theory.lattice):
+      raise ValueError(f"a heat-bath prior needs even extents, not {self.theory.lattice}")
