@@ -14,7 +14,7 @@ from experiments.settings import (
   Theory,
   Training,
 )
-from flowqcd.flows import conv, coupling, ptcn, trivializing
+from flowqcd.flows import conv, coupling, hopping, ptcn, trivializing
 from flowqcd.training import optimizer
 
 _REPRODUCE = Experiment(conditional=Conditional(kind="hopping"))
@@ -75,6 +75,21 @@ def _two_dimensional(nc: int, beta: float, lattice: tuple[int, int], layers: int
   )  # fmt: skip
 
 
+def _with_quarks(base: Experiment, kappa: float, steps: int, output: str) -> Experiment:
+  """Two flavours on a pure-gauge preset, as in arXiv:2202.11712 and 2207.08945, but smaller."""
+  return dataclasses.replace(
+    base,
+    theory=dataclasses.replace(base.theory, num_flavours=2, kappa=kappa),
+    training=dataclasses.replace(base.training, num_steps=steps, num_noise=1),
+    conditional=Conditional(kind="hopping", hopping=hopping.Config(order=2)),
+    conditional_training=ConditionalTraining(
+      steps=(200, 100), batches=(64, 64), rates=(1e-2, 3e-3), chunk=32, num_evaluate=256
+    ),
+    sampling=Sampling(num_samples=4096, batch=512, chunk=16, num_haar=8192),
+    output=output,
+  )
+
+
 _SMOKE = Experiment(
   theory=Theory(nc=1, lattice=(4, 4), beta=1.0, kappa=0.15, boundary=(-1.0, 1.0)),
   flow=trivializing.Config(steps=4),
@@ -90,17 +105,22 @@ _SMOKE = Experiment(
   output="runs/smoke",
 )
 
+_U1_2D = _two_dimensional(1, 2.0, (8, 8), 16, "runs/u1_2d")
+
 PRESETS = {
   "paper": _PAPER,
   "paper_small": _PAPER_SMALL,
   "reproduce": _REPRODUCE,
   "smoke": _SMOKE,
   "statistics": _STATISTICS,
+  "schwinger": _with_quarks(_U1_2D, 0.24, 800, "runs/schwinger"),
   "su2_2d": _two_dimensional(2, 2.2, (8, 8), 16, "runs/su2_2d"),
   "su3_2d": _two_dimensional(3, 5.0, (8, 8), 24, "runs/su3_2d"),
-  "u1_2d": _two_dimensional(1, 2.0, (8, 8), 16, "runs/u1_2d"),
+  "su3_2d_nf2": _with_quarks(_two_dimensional(3, 4.0, (8, 8), 16, ""), 0.2, 400, "runs/su3_2d_nf2"),
+  "u1_2d": _U1_2D,
 }
-"""paper: the marginal model of arXiv:2208.03832 as it was trained, and the statistics of its figure 2; for clusters.
-paper_small: the same model, smaller, trained on a CPU in an hour. reproduce: the analytic trivializing flow at the same
-point, in minutes. statistics: that with the paper's statistics. u1_2d, su2_2d, su3_2d: pure gauge theory in two dimensions,
-trained in minutes. smoke: the whole chain on the Schwinger model in seconds."""
+"""paper: the models of arXiv:2208.03832 as they were trained, and the statistics of its figure 2; for clusters.
+paper_small: its marginal model, smaller, trained on a CPU in an hour. reproduce: the analytic trivializing flow and the
+hopping expansion at the same point, in minutes. statistics: that with the paper's statistics. u1_2d, su2_2d, su3_2d: pure
+gauge theory in two dimensions, trained in minutes. schwinger, su3_2d_nf2: the same with two flavours, marginal and then
+conditional model. smoke: the whole chain on the Schwinger model in seconds."""

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from experiments import configuration, environment, presets, settings, systems, train_marginal
+from experiments import configuration, environment, presets, settings, systems, train_conditional, train_marginal
 from flowqcd import distributed
 from flowqcd.flows import coupling
 from flowqcd.models import priors
@@ -32,7 +32,7 @@ class Cost(NamedTuple):
 
 
 def run(config: settings.Experiment) -> dict[str, Cost]:
-  """Print and return the costs of a gradient of the marginal model and of its parts."""
+  """Print and return the costs of a gradient of the marginal model, of its parts, and of one of the conditional model."""
   environment.start(config)
   # What was compiled before would look as if it cost nothing.
   jax.config.update("jax_enable_compilation_cache", False)
@@ -41,7 +41,7 @@ def run(config: settings.Experiment) -> dict[str, Cost]:
   keys = distributed.item_keys(root, 0, 0, size)
   gradient = objectives.reverse_kl(setup.model, systems.training_target(config), config.training.path_gradient)
   costs = {"gradient of the loss": measure(jax.vmap(gradient, (None, 0)), params, keys)}
-  dtype = jnp.dtype("complex64" if config.training.precision == "single" else "complex128")
+  dtype = systems.dtype(config.training.precision)
   links = jax.vmap(priors.haar(config.theory.nc, config.theory.lattice, dtype).sample)(keys)
   operations = {"gradient of the loss": 0.0}
   if config.theory.num_flavours:
@@ -53,8 +53,22 @@ def run(config: settings.Experiment) -> dict[str, Cost]:
     passes = 4 if config.coupling.remat else 3
     nets = coupling.networks(config.coupling, config.theory.nc, config.theory.lattice)
     operations["convolutions"] = passes * size * config.coupling.layers * sum(net.operations for net in nets)
+  if config.is_joint:
+    costs["gradient of the conditional model"] = _conditional(config, params, keys)
   _print(config, size, params, costs, operations)
   return costs
+
+
+def _conditional(config: settings.Experiment, fixed: Params, keys: Key) -> Cost:
+  """One draw of U and one of phi for each key."""
+  training = config.conditional_training
+  dtype = systems.dtype(training.precision)
+  model = systems.conditional_model(config, training.precision, training.mu0)
+  propose = train_conditional.proposals(config, systems.marginal_model(config, dtype))
+  params = systems.in_precision(model.init(jax.random.key(config.seed)), dtype)
+  print(f"{sum(x.size for x in jax.tree.leaves(params))} parameters of the conditional model")
+  gradient = jax.vmap(objectives.conditional_kl(propose, model), (None, 0, None))
+  return measure(gradient, params, keys, systems.in_precision(fixed, dtype))
 
 
 def measure(function: Callable[..., Any], *args: Any, repeat: int = 3) -> Cost:
@@ -120,8 +134,10 @@ def _print(config: settings.Experiment, size: int, params: Params, costs: dict[s
   for name, cost in costs.items():
     rate = f"{operations[name] / cost.run / 1e9:.1f}" if operations.get(name) else ""
     print(f"| {name} | {cost.compile:.1f} | {cost.run:.3f} | {cost.memory:.0f} | {rate} |")
-  whole, *parts = costs.values()
-  print(f"| the rest | | {whole.run - sum(part.run for part in parts):.3f} | | |")
+  rest = costs["gradient of the loss"].run - sum(
+    costs[name].run for name in ("determinant", "convolutions") if name in costs
+  )
+  print(f"| the rest of the loss | | {rest:.3f} | | |")
 
 
 def main() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from experiments import configuration, environment, presets, settings, systems, train_conditional
@@ -30,7 +29,7 @@ def run(config: settings.Experiment) -> ensembles.Ensemble:
   model = systems.marginal_model(config, dtype)
 
   choice = config.conditional
-  if choice.kind != "none":
+  if config.is_joint:
     determinant = joint.log_determinant(systems.conditional_model(config, config.precision), choice.draws, choice.chunk)
 
   def one(params: train_conditional.Trained, key: Key, draws_key: Key) -> dict[str, Array]:
@@ -44,7 +43,7 @@ def run(config: settings.Experiment) -> ensembles.Ensemble:
       "log_det": log_det,
       "log_w": log_det - action - sample.log_q,
     }
-    if choice.kind == "none":
+    if not config.is_joint:
       return row
     estimate = determinant(params.conditional, sample.u, draws_key)
     return row | {"log_w_joint": estimate.log_mean - action - sample.log_q, "log_draws": estimate.log_draws}
@@ -53,7 +52,7 @@ def run(config: settings.Experiment) -> ensembles.Ensemble:
   root = jax.random.key(config.seed)
   streams = [jax.random.fold_in(root, i) for i in (3, 11)]
   total, done = config.sampling.num_samples, len(store)
-  column = "log_w" if choice.kind == "none" else "log_w_joint"
+  column = "log_w_joint" if config.is_joint else "log_w"
   progress = environment.Progress("flow samples", total, done)
   while done < total:
     # Sample i has its own key, so neither a resume nor the batch size changes what is drawn.
@@ -81,7 +80,7 @@ def haar_ess(config: settings.Experiment) -> float | None:
   record = folder / "haar.json"
   if record.exists():
     return metrics.read_json(record)["ess"]
-  dtype = jnp.dtype("complex64" if config.precision == "single" else "complex128")
+  dtype = systems.dtype(config.precision)
   prior, target = priors.haar(theory.nc, theory.lattice, dtype), systems.flow_target(theory)
   keys = distributed.item_keys(jax.random.fold_in(jax.random.key(config.seed), 4), 0, 0, count)
   approximate = distributed.parallel_map(lambda key: -systems.trivializing.target_action(target, prior.sample(key)), 16)

@@ -108,7 +108,7 @@ class Prior:
 
 @dataclasses.dataclass(frozen=True)
 class Conditional:
-  """The model of pseudofermions at given links."""
+  """The model of pseudofermions at given links; plays no part where there are no quarks."""
 
   kind: str = field(
     "none", "none; hopping: from the hopping expansion; ptcn: the paper's networks; both: ptcn, then hopping."
@@ -256,7 +256,10 @@ class Experiment:
       masks.stack(
         masks.layers(self.coupling.layers, len(self.theory.lattice), self.coupling.width), self.theory.lattice
       )
-    if self.conditional.kind != "none" and not self.theory.num_flavours:
-      raise ValueError("a conditional model needs quarks: theory.num_flavours = 2")
     if self.prior.beta and any(n % 2 for n in self.theory.lattice):
       raise ValueError(f"a heat-bath prior needs even extents, not {self.theory.lattice}")
+
+  @property
+  def is_joint(self) -> bool:
+    """Whether there are pseudofermions to model; without quarks there are none, whatever conditional.kind says."""
+    return self.conditional.kind != "none" and self.theory.num_flavours > 0

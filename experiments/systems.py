@@ -61,8 +61,8 @@ def conditional_model(config: Experiment, precision: str, mu0: float = 0.0) -> c
   With a Hasenbusch mass, W = M + i mass gamma5: one factor aims at W, the other at W^{-1} M.
   """
   theory, choice = config.theory, config.conditional
-  # The weight is the difference of two actions of about the number of components, wanted to 1e-6 and better.
-  tolerances = (1e-6, 1e-10 if precision == "double" else 1e-6)
+  # Errors of the actions' values go with the square of these, gradients for training with the first power.
+  tolerances = (1e-6, 1e-6) if precision == "double" else (1e-5, 1e-5)
   if not choice.even_odd:
     action = pseudofermion.plain(theory.kappa, theory.boundary, mu0, tolerances)
     return conditional.make([conditional.Factor(_pseudofermions(config, 0.0), action, 1)])
@@ -98,8 +98,8 @@ def log_det(theory: Theory, u: Array) -> Array:
 def hmc_action(config: Experiment) -> Action:
   """The gauge action plus pseudofermions, whose determinant is that of `log_det`."""
   theory, parts = config.theory, [gauge.action(config.theory.beta)]
-  # Forces need less than the energies that decide on acceptance.
-  tolerances = (1e-5, 1e-6) if config.precision == "single" else (1e-7, 1e-11)
+  # Errors of energies go with the square of these, those of forces with the first power.
+  tolerances = (1e-5, 1e-5) if config.precision == "single" else (1e-7, 1e-7)
   if theory.num_flavours and config.hmc.hasenbusch_mass:
     parts += pseudofermion.hasenbusch(theory.kappa, config.hmc.hasenbusch_mass, theory.boundary, tolerances)
   elif theory.num_flavours:

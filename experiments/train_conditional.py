@@ -31,7 +31,7 @@ def run(config: settings.Experiment) -> Trained:
   Where no phase has a step, the conditional model is the one that it starts with. Raises as train_marginal does.
   """
   fixed = train_marginal.run(config)
-  if config.conditional.kind == "none":
+  if not config.is_joint:
     return Trained(fixed, ())
   folder, training = environment.claim(config), config.conditional_training
   state, transformation = prepare(config)

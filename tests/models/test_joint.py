@@ -1,0 +1,127 @@
+"""Conditional and joint models: densities, unbiased determinants, training by reverse KL."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from fields import links
+
+from experiments import settings, systems
+from flowqcd.analysis import weights
+from flowqcd.flows import coupling, ptcn
+from flowqcd.mcmc import metropolis
+from flowqcd.models import joint
+from flowqcd.theory import determinant
+from flowqcd.training import loop, objectives, optimizer
+
+SCHWINGER = settings.Theory(nc=1, lattice=(4, 4), beta=1.0, kappa=0.2, boundary=(-1.0, 1.0))
+SU3 = settings.Theory(nc=3, lattice=(4, 4), beta=3.0, kappa=0.15, boundary=(-1.0, 1.0))
+FOUR = settings.Theory(nc=2, lattice=(2, 2, 2, 4), beta=1.0, kappa=0.08)
+SMALL = ptcn.Config(layers=8, hops=2, copies=2, trunk=2)
+CHOICES = {
+  "hopping": settings.Conditional(kind="hopping"),
+  "full": settings.Conditional(kind="hopping", even_odd=False),
+  "both": settings.Conditional(kind="both", ptcn=SMALL),
+  "networks": settings.Conditional(kind="ptcn", ptcn=SMALL, even_odd=False),
+  "hasenbusch": settings.Conditional(kind="hopping", hasenbusch_mass=0.4),
+}
+
+
+def _model(theory, choice, mu0=0.0):
+  coupled = coupling.Config(width=2)  # The links' flow plays no part, but has to fit the lattice.
+  config = settings.Experiment(theory=theory, marginal="spectral", coupling=coupled, conditional=CHOICES[choice])
+  return systems.conditional_model(config, "double", mu0)
+
+
+@pytest.mark.parametrize(
+  "theory, choice",
+  [(SCHWINGER, name) for name in CHOICES] + [(SU3, "hopping"), (SU3, "networks"), (FOUR, "full"), (FOUR, "hasenbusch")],
+)
+def test_draws_estimate_the_determinant(theory, choice):
+  """The mean of e^{-S_pf}/q over draws is det D D^dag; draws and log_prob agree on q."""
+  if choice == "networks":
+    # Untrained networks are near the identity, which only a heavy quark's determinant is near to.
+    theory = dataclasses.replace(theory, kappa=0.02 if theory.nc > 1 else 0.05)
+  u, model = links(theory.nc, theory.lattice), _model(theory, choice)
+  params = model.init(jax.random.key(0))
+  draw = jax.jit(model.draw)(params, u, jax.random.key(1))
+  assert float(jax.jit(model.log_prob)(params, u, draw.phi)) == pytest.approx(float(draw.log_q), abs=1e-8)
+  exact = 2 * float(determinant.log_det(u, theory.kappa, theory.boundary))
+  log_draws = np.asarray(jax.jit(joint.log_determinant(model, 4096, 64))(params, u, jax.random.key(2)).log_draws)
+  for n in (1, 8, 512):
+    means = weights.log_mean_weight(log_draws[: 4096 // n * n].reshape(-1, n))
+    estimate = weights.log_z(means)
+    assert estimate.error < 0.2, "the model is too far from the determinant for this test to say anything"
+    assert abs(estimate.value - exact) < 4 * estimate.error + estimate.error**2
+
+
+def test_first_draws_of_many_are_those_of_few_in_any_chunks():
+  u, model = links(1, (4, 4)), _model(SCHWINGER, "hopping")
+  params = model.init(jax.random.key(0))
+  many = joint.log_determinant(model, 12, 5)(params, u, jax.random.key(3))
+  few = joint.log_determinant(model, 4, 4)(params, u, jax.random.key(3))
+  np.testing.assert_allclose(many.log_draws[:4], few.log_draws, rtol=1e-10)
+  assert float(few.log_mean) == pytest.approx(np.log(np.mean(np.exp(few.log_draws))), abs=1e-10)
+  with pytest.raises(ValueError, match="at least 1"):
+    joint.log_determinant(model, 0)
+
+
+def test_pseudo_marginal_chain_samples_the_exact_law():
+  """Two gauge fields proposed equally, with estimated determinants: the chain visits them as the exact ones say."""
+  fields = [links(1, (4, 4), seed) for seed in (1, 2)]
+  model = _model(dataclasses.replace(SCHWINGER, kappa=0.22), "hopping")
+  params, n = model.init(jax.random.key(0)), 20_000
+  estimate = jax.jit(lambda u, key: jax.lax.map(lambda k: run(params, u, k).log_mean, key, batch_size=500))
+  run = joint.log_determinant(model, 2, 2)
+  log_w = np.stack([np.asarray(estimate(u, jax.random.split(jax.random.key(i), n))) for i, u in enumerate(fields)])
+  which = np.asarray(jax.random.bernoulli(jax.random.key(7), 0.5, (n,))).astype(int)
+  chain = metropolis.chain(jax.random.key(8), jnp.asarray(log_w[which, np.arange(n)]))
+  visited = which[np.asarray(chain.index)]
+  exact = [2 * float(determinant.log_det(u, 0.22, SCHWINGER.boundary)) for u in fields]
+  wanted = 1 / (1 + np.exp(exact[0] - exact[1]))
+  blocks = visited.reshape(100, -1).mean(axis=1)
+  assert abs(visited.mean() - wanted) < 4 * blocks.std(ddof=1) / 10
+  assert 0.05 < wanted < 0.95
+
+
+@pytest.mark.parametrize("choice", ["hopping", "both", "hasenbusch"])
+def test_gradient_of_the_loss_is_that_of_the_mean(choice):
+  """At fixed random numbers, against a finite difference of log q + S along a random direction."""
+  u, model = links(1, (4, 4)), _model(SCHWINGER, choice, mu0=1e-3)
+  params = model.init(jax.random.key(0))
+  propose = lambda fixed, key: objectives.Proposal(fixed, jnp.zeros(()))
+  gradient, _ = jax.jit(objectives.conditional_kl(propose, model))(params, jax.random.key(5), u)
+  noise = iter(jax.random.split(jax.random.key(6), 100))
+  direction = jax.tree.map(lambda x: jax.random.normal(next(noise), x.shape, x.dtype), params)
+  key = jax.random.split(jax.random.key(5))[1]
+
+  @jax.jit
+  def loss(e):
+    draw = model.draw(jax.tree.map(lambda x, d: x + e * d, params, direction), u, key)
+    return draw.action + draw.log_q
+
+  slope = sum(float(jnp.sum(g * d)) for g, d in zip(jax.tree.leaves(gradient), jax.tree.leaves(direction)))
+  h = 1e-4
+  difference = float(8 * (loss(h) - loss(-h)) - (loss(2 * h) - loss(-2 * h))) / (12 * h)
+  assert slope == pytest.approx(difference, rel=1e-5, abs=1e-5)
+
+
+def test_training_lowers_the_loss_of_the_hopping_flow():
+  theory = dataclasses.replace(SCHWINGER, kappa=0.25, lattice=(8, 8))
+  model, u = _model(theory, "hopping"), links(1, (8, 8))
+  propose = lambda fixed, key: objectives.Proposal(fixed, jnp.zeros(()))
+  params = model.init(jax.random.key(0))
+  transformation = optimizer.make(
+    optimizer.Config(epsilon=1e-5, max_value=10.0), optimizer.stairs((30, 30), (1e-2, 3e-3))
+  )
+  state = loop.initial_state(jax.random.key(1), params, transformation)
+  gradient = objectives.conditional_kl(propose, model)
+  for state, _ in loop.train(state, gradient, transformation, 60, 32, 8, fixed=(u,)):
+    pass
+  estimate = jax.jit(joint.log_determinant(model, 1024, 64))
+  loss = lambda p: -np.asarray(estimate(p, u, jax.random.key(2)).log_draws)
+  before, after = loss(params), loss(state.params)
+  gain = before - after
+  assert gain.mean() > 5 * gain.std() / 32
