@@ -17,7 +17,13 @@ from experiments.settings import (
 from flowqcd.flows import conv, coupling, hopping, ptcn, trivializing
 from flowqcd.training import optimizer
 
-_REPRODUCE = Experiment(conditional=Conditional(kind="hopping"))
+_REPRODUCE = Experiment(
+  optimizer=optimizer.Config(learning_rate=0.02, decay_steps=100, epsilon=1e-5, max_value=10.0),
+  conditional=Conditional(kind="hopping"),
+  conditional_training=ConditionalTraining(
+    steps=(100, 50), batches=(32, 32), rates=(1e-2, 3e-3), evaluate_every=50, num_evaluate=128
+  ),
+)
 
 _STATISTICS = Experiment(
   conditional=Conditional(kind="hopping"),
@@ -113,7 +119,7 @@ PRESETS = {
   "reproduce": _REPRODUCE,
   "smoke": _SMOKE,
   "statistics": _STATISTICS,
-  "schwinger": _with_quarks(_U1_2D, 0.24, 800, "runs/schwinger"),
+  "schwinger": _with_quarks(_U1_2D, 0.2, 800, "runs/schwinger"),
   "su2_2d": _two_dimensional(2, 2.2, (8, 8), 16, "runs/su2_2d"),
   "su3_2d": _two_dimensional(3, 5.0, (8, 8), 24, "runs/su3_2d"),
   "su3_2d_nf2": _with_quarks(_two_dimensional(3, 4.0, (8, 8), 16, ""), 0.2, 400, "runs/su3_2d_nf2"),
