@@ -264,7 +264,9 @@ def ess_against_draws(draws: Sequence[int], ess: Sequence[float], exact: float) 
     axes = figure.add_subplot()
     axes.axhline(exact, color="black", lw=0.8, ls=":", label="exact determinant")
     axes.plot(draws, ess, marker="o", ms=4, color=_FLOW, label="joint model")
-    axes.set(xscale="log", ylim=(0, 1.05), xlabel="pseudofermion draws", ylabel="ESS per configuration")
+    axes.set(
+      xscale="log", ylim=(0, 1.1 * max(exact, *ess)), xlabel="pseudofermion draws", ylabel="ESS per configuration"
+    )
     axes.set_xticks(draws, [str(n) for n in draws])
     axes.minorticks_off()
     axes.legend(loc="lower right")

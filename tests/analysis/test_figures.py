@@ -63,6 +63,7 @@ def test_the_other_figures_render():
     figures.training_curve(steps[:3], np.ones(3), np.ones(3)),
     figures.log_weight_histogram(log_w, bins=20),
     figures.correlator(curve, curve),
+    figures.ess_against_draws([1, 2, 4], [0.1, 0.2, 0.3], 0.4),
     figures.flow_time_curve(np.arange(4), [("flow", curve), ("HMC", curve)]),
   ):
     assert rendered_size(figure) > 2000
