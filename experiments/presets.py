@@ -17,16 +17,10 @@ from experiments.settings import (
 from flowqcd.flows import conv, coupling, hopping, ptcn, trivializing
 from flowqcd.training import optimizer
 
-_REPRODUCE = Experiment(
-  optimizer=optimizer.Config(learning_rate=0.02, decay_steps=100, epsilon=1e-5, max_value=10.0),
-  conditional=Conditional(kind="hopping"),
-  conditional_training=ConditionalTraining(
-    steps=(100, 50), batches=(32, 32), rates=(1e-2, 3e-3), evaluate_every=50, num_evaluate=128
-  ),
-)
+_REPRODUCE = Experiment(conditional=Conditional(kind="hopping", hopping=hopping.Config(order=2)))
 
-_STATISTICS = Experiment(
-  conditional=Conditional(kind="hopping"),
+_STATISTICS = dataclasses.replace(
+  _REPRODUCE,
   sampling=Sampling(num_samples=65_536, batch=256, num_haar=65_536),
   hmc=HMC(trajectories=8_190, thermalisation=500),
   output="runs/statistics",
