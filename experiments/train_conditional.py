@@ -34,6 +34,8 @@ def run(config: settings.Experiment) -> Trained:
   if not config.is_joint:
     return Trained(fixed, ())
   folder, training = environment.claim(config), config.conditional_training
+  for batch in training.batches:
+    distributed.check_divisible(batch, "conditional_training.batches")
   state, transformation = prepare(config)
   if not sum(training.steps):
     return Trained(fixed, state.params)

@@ -119,9 +119,8 @@ def data_parallel(
 
   def on_device(params: Any, keys: Key, *fixed: Any) -> tuple[Any, Any]:
     count = keys.shape[0]
-    size = min(chunk, count)
-    if count % size:
-      raise ValueError(f"{count} items a device are not a multiple of the chunk of {size}")
+    # The largest chunk that fits: an awkward number of devices must not end a run at a later phase's batch.
+    size = next(n for n in range(min(chunk, count), 0, -1) if count % n == 0)
     groups = keys.reshape((count // size, size, *keys.shape[1:]))
 
     def accumulate(total: Any, group: Key) -> tuple[Any, Any]:

@@ -57,12 +57,17 @@ class _Geometry(NamedTuple):
 def odd(
   config: Config, kappa: float, lattice: sites.Extents, boundary: Boundary | None = None, twist: float = 0.0
 ) -> ConditionalFlow:
-  """Approximates M + i twist gamma5 on odd sites, fields [Ns, Nc, V/2]. Raises ParityError for odd extents."""
+  """Approximates M + i twist gamma5 on odd sites, fields [Ns, Nc, V/2].
+
+  Raises ParityError for odd extents, ShapeError for links of another lattice.
+  """
   geometry = _geometry(tuple(lattice))
   directions = 2 * len(lattice)
   transformed = hk.without_apply_rng(hk.transform(lambda: _coefficients(config, directions)))
 
   def at(params: Params, u: Array) -> LinearFlow:
+    if sites.extents(u) != geometry.lattice:
+      raise sites.ShapeError(f"this flow is for the lattice {geometry.lattice}, not for links {u.shape}")
     factors = _factors(geometry, kappa, u, boundary, twist, transformed.apply(params))
     diagonal = lambda x, sign: x + sign * 1j * twist * dirac.gamma5(x) if twist else x
 

@@ -15,8 +15,6 @@ from flowqcd.types import Array, Boundary, LinearOperator
 
 Shift = Callable[[Array, int, int], Array]
 """(field, mu, +-1) -> the neighbour's value."""
-_DIMENSIONS = {2: 2, 4: 4}
-"""Dimensions by the number of spin components."""
 
 
 def antiperiodic(nd: int) -> Boundary:
@@ -63,8 +61,8 @@ def hopping_links(u: Array, boundary: Boundary | None) -> Array:
 
 def project(psi: Array) -> Array:
   """Half spinors of all hops, before they move: up -+ s_mu down for (1 -+ gamma_mu). [Ns, Nc, V] -> [2 Nd, Ns/2, Nc, V]."""
-  half = psi.shape[0] // 2
-  rotated = [jnp.stack(spin.matvec(matrix, psi[half:])) for matrix in spin.chiral_blocks(_DIMENSIONS[psi.shape[0]])]
+  half, nd = psi.shape[0] // 2, 2 * (psi.shape[0].bit_length() - 1)  # Ns = 2^(nd/2).
+  rotated = [jnp.stack(spin.matvec(matrix, psi[half:])) for matrix in spin.chiral_blocks(nd)]
   return jnp.stack([psi[:half] - sign * r for r in rotated for sign in (1, -1)])
 
 

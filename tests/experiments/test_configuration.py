@@ -9,7 +9,16 @@ import pytest
 from experiments import configuration, presets
 
 ROOT = pathlib.Path(__file__).parents[2]
-BINARIES = ["train_marginal", "sample", "run_hmc", "measure", "make_figures", "reproduce"]
+BINARIES = [
+  "train_marginal",
+  "train_conditional",
+  "profile_training",
+  "sample",
+  "run_hmc",
+  "measure",
+  "make_figures",
+  "reproduce",
+]
 
 
 def _run(binary, *flags, folder=None):

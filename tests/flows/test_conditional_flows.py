@@ -130,6 +130,8 @@ def test_wrong_links_and_settings_are_named():
   flow = ptcn.full(SMALL, 2, (4, 4))
   with pytest.raises(sites.ShapeError, match="Nc = 2"):
     flow.at(flow.init(jax.random.key(0)), links(1, (4, 4)))
+  with pytest.raises(sites.ShapeError, match=r"the lattice \(4, 6\)"):
+    hopping.odd(hopping.Config(), 0.1, (4, 6)).at((), links(1, (4, 4)))
   with pytest.raises(checkerboard.ParityError, match="even extents"):
     hopping.odd(hopping.Config(), 0.1, (3, 4))
   with pytest.raises(ValueError, match="order must be 0, 1 or 2"):
