@@ -42,8 +42,8 @@ class Task(NamedTuple):
   evaluate_every: int
   checkpoint_every: int
   keep: int
-  max_bad_steps: int = 20
-  max_growth: float = 100.0
+  max_bad_steps: int
+  max_growth: float
 
 
 def run(task: Task, folder: pathlib.Path, state: loop.State) -> Params:

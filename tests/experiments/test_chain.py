@@ -69,6 +69,10 @@ def test_the_summary_has_all_numbers_and_they_agree(finished):
   assert summary["weight_warnings"] == summary["metropolis_warnings"] == []
   assert summary["num_flow_samples"] == 256 and summary["num_hmc_trajectories"] == 800
   assert abs(summary["hmc_exp_minus_dh"] - 1) < 4 * summary["hmc_exp_minus_dh_err"]
+  assert summary["ess_joint_by_draws"]["8"] == pytest.approx(summary["ess_joint"], rel=1e-12)
+  assert 0.3 < summary["ess_joint_by_draws"]["1"] < summary["ess_joint"] < summary["ess_joint_exact_det"]
+  assert summary["ess_joint_exact_det"] == summary["ess_marginal"] and summary["num_pf_draws"] == 8
+  assert abs(summary["log_mean_determinant_ratio"]) < 4 * summary["log_mean_determinant_ratio_err"]
   for name in ("plaquette", "polyakov", "pion", "q2"):
     values = [np.asarray(summary[f"{name}_{k}"]) for k in ("flow", "hmc", "flow_err", "hmc_err")]
     assert (np.abs(values[0] - values[1]) < 4.5 * np.hypot(values[2], values[3])).all(), name
@@ -78,7 +82,7 @@ def test_the_report_shows_what_was_found(finished):
   text = (finished / "report.md").read_text()
   summary = json.loads((finished / "summary.json").read_text())
   assert report.number(summary["plaquette_hmc"], summary["plaquette_hmc_err"]) in text
-  for name in ("figure2", "figure3", "log_weights", "pion", "training"):
+  for name in ("figure2", "figure3", "log_weights", "pion", "draws", "training", "conditional"):
     assert f"{name}.png" in text
     assert (finished / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
 
