@@ -92,7 +92,7 @@ def _with_quarks(base: Experiment, kappa: float, steps: int, output: str) -> Exp
 
 _SMOKE = Experiment(
   theory=Theory(nc=1, lattice=(4, 4), beta=1.0, kappa=0.15, boundary=(-1.0, 1.0)),
-  flow=trivializing.Config(steps=4),
+  flow=trivializing.Config(steps=1),
   coupling=coupling.Config(layers=8, bins=4, net=conv.Config(hidden=(4,))),
   training=Training(num_steps=4, batch=16, evaluate_every=2, num_evaluate=16, checkpoint_every=2, num_noise=2),
   sampling=Sampling(num_samples=256, batch=64, chunk=64, num_haar=256),

@@ -32,7 +32,7 @@ class Config:
   """
 
   order: int = _field(2, "1: Wilson flow; 2: next-to-leading loops too.")
-  steps: int = _field(8, "Runge-Kutta steps of the flow.")
+  steps: int = _field(2, "Runge-Kutta steps of the flow, five evaluations each.")
   degree: int = _field(1, "Degree of the polynomials c_k(t).")
   lines: bool = _field(True, "Winding lines among the loops.")
 
@@ -135,7 +135,9 @@ def make(config: Config, target: Target, nc: int, lattice: sites.Extents) -> Flo
   def run(params: Params, u: Array, start: float, stop: float) -> FlowResult:
     if sites.extents(u) != tuple(lattice) or u.shape[1] != nc:
       raise sites.ShapeError(f"this flow is for SU({nc}) on the lattice {tuple(lattice)}, not for links {u.shape}")
-    end = integrators.transport(integrators.LUESCHER3, rate(params), sites.flatten(u), start, stop, config.steps)
+    end = integrators.transport(
+      integrators.CARPENTER_KENNEDY4, rate(params), sites.flatten(u), start, stop, config.steps
+    )
     return FlowResult(sites.unflatten(end.u, lattice), end.integral)
 
   def init(key: Key) -> Params:

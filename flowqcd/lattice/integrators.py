@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -51,13 +52,42 @@ class RungeKutta(NamedTuple):
   quadrature: tuple[float, ...]
 
 
-LUESCHER3 = RungeKutta(
-  previous=(0.0, -17 / 9, -1.0),
-  current=(1 / 4, 8 / 9, 3 / 4),
-  times=(0.0, 1 / 4, 2 / 3),
-  quadrature=(1 / 4, 0.0, 3 / 4),
-)
+def low_storage(a: tuple[float, ...], b: tuple[float, ...]) -> RungeKutta:
+  """The scheme dU_i = a_i dU_{i-1} + h f_i, U <- U + b_i dU_i of flat space, J. Comput. Phys. 35 (1980) 48, on a group.
+
+  Exponentials in the place of sums keep its order: Bazavov, arXiv:2007.04225, proven for three, seen for higher ones.
+  """
+  stages = range(len(b))
+  # Stage j enters dU_i with the weight a_{j+1} ... a_i.
+  weight = [[math.prod(a[j + 1 : i + 1]) if i >= j else 0.0 for j in stages] for i in stages]
+  return RungeKutta(
+    previous=(0.0, *(a[i] * b[i] / b[i - 1] for i in stages[1:])),
+    current=b,
+    times=tuple(math.fsum(b[k] * weight[k][j] for k in range(i) for j in range(k + 1)) for i in stages),
+    quadrature=tuple(math.fsum(b[i] * weight[i][j] for i in stages) for j in stages),
+  )
+
+
+LUESCHER3 = low_storage((0.0, -17 / 32, -32 / 27), (1 / 4, 8 / 9, 3 / 4))
 """Third order: Luescher, arXiv:1006.4518, appendix C."""
+
+CARPENTER_KENNEDY4 = low_storage(
+  (
+    0.0,
+    -567301805773 / 1357537059087,
+    -2404267990393 / 2016746695238,
+    -3550918686646 / 2091501179385,
+    -1275806237668 / 842570457699,
+  ),
+  (
+    1432997174477 / 9575080441755,
+    5161836677717 / 13612068292357,
+    1720146321549 / 2090206949498,
+    3134564353537 / 4481467310338,
+    2277821191437 / 14882151754819,
+  ),
+)
+"""Fourth order in five stages: Carpenter and Kennedy, NASA TM-109112 (1994)."""
 
 
 def trajectory(

@@ -27,35 +27,35 @@ def _learned(flow, scale=0.7):
 
 @pytest.mark.parametrize("nc, lattice", [(1, (3, 4)), (2, (3, 4)), (3, (3, 3)), (2, (3, 3, 3))])
 def test_contract_with_dense_jacobian(nc, lattice):
-  flow = _flow(nc, lattice, steps=32, degree=2)
+  flow = _flow(nc, lattice, steps=12, degree=2)
   check_flow(flow, _learned(flow), links(nc, lattice), round_trip=1e-4, jacobian=2e-4)
 
 
 @pytest.mark.parametrize("nc", [2, 3])
 def test_contract_in_four_dimensions(nc):
-  flow = _flow(nc, (3, 3, 3, 4), steps=16)
+  flow = _flow(nc, (3, 3, 3, 4), steps=4)
   check_flow(flow, _learned(flow), links(nc, (3, 3, 3, 4)), round_trip=1e-3)
 
 
 @pytest.mark.slow
 def test_dense_jacobian_in_four_dimensions():
-  flow = _flow(2, (3, 3, 3, 3), steps=16)
+  flow = _flow(2, (3, 3, 3, 3), steps=4)
   z = links(2, (3, 3, 3, 3))
   params = _learned(flow)
   dense = log_jacobian(lambda z: flow.forward(params, z).point, z)
   assert abs(dense - flow.forward(params, z).logdet) < 2e-3
 
 
-def test_logdet_and_inverse_converge_at_third_order():
+def test_logdet_and_inverse_converge_at_fourth_order():
   z, errors, trips = links(3, (3, 3)), [], []
-  for steps in (4, 8, 16):
+  for steps in (2, 4):
     flow = _flow(3, (3, 3), beta=3.0, steps=steps)
     params = _learned(flow)
     u, logdet = flow.forward(params, z)
     errors.append(abs(log_jacobian(lambda z, f=flow, p=params: f.forward(p, z).point, z) - logdet))
     trips.append(np.abs(flow.inverse(params, u).point - z).max())
   for series in (errors, trips):
-    assert np.log2(series[1] / series[2]) == pytest.approx(3, abs=0.6), series
+    assert np.log2(series[0] / series[1]) > 3.4, series
 
 
 def test_order_one_is_the_wilson_flow_of_three_sixteenths():
@@ -98,7 +98,7 @@ def test_unit_links_and_zero_coupling_stay():
 
 
 @pytest.mark.parametrize(
-  "nc, beta, steps, order, least", [(3, 1.0, 4, 2, 0.99), (3, 1.0, 4, 1, 0.9), (2, 1.0, 4, 2, 0.98)]
+  "nc, beta, steps, order, least", [(3, 1.0, 1, 2, 0.99), (3, 1.0, 1, 1, 0.9), (2, 1.0, 1, 2, 0.98)]
 )
 def test_ess_without_training_in_2d(nc, beta, steps, order, least):
   flow = _flow(nc, (4, 4), beta=beta, steps=steps, order=order, degree=order - 1)
@@ -113,20 +113,22 @@ def test_ess_without_training_in_2d(nc, beta, steps, order, least):
 
 
 def test_log_w_moves_little_with_the_step_count():
-  """The accuracy stated in BUILD_NOTES.md: 4 against 16 steps within 1e-3 at the paper's beta, 4^4."""
-  lattice = (4, 4, 4, 4)
-  z, found = links(3, lattice), []
-  for steps in (4, 8, 16):
+  """The accuracy stated in BUILD_NOTES.md: of one and two steps against eight at the paper's beta, 4^4."""
+  lattice, found = (4, 4, 4, 4), []
+  z = jnp.stack([links(3, lattice, seed) for seed in range(4)])
+  for steps in (1, 2, 8):
     flow = _flow(3, lattice, steps=steps)
-    u, logdet = jax.jit(flow.forward)(flow.init(None), z)
-    found.append(float(-gauge.wilson(u, 1.0) + logdet))
-  assert abs(found[0] - found[2]) < 1.5e-3
-  assert abs(found[1] - found[2]) < 2e-4
+    u, logdet = jax.jit(jax.vmap(flow.forward, (None, 0)))(flow.init(None), z)
+    found.append(np.asarray(-jax.vmap(gauge.wilson, (0, None))(u, 1.0) + logdet))
+  for steps, most, most_between in ((1, 4e-3, 1e-3), (2, 3e-4, 5e-5)):
+    error = found[steps - 1] - found[2]
+    assert np.abs(error).max() < most, "also in log Z"
+    assert np.ptp(error) < most_between, "all that matters to samples"
 
 
 def test_single_precision_follows_double():
   z = links(3, (4, 4))
-  flow = _flow(3, (4, 4), steps=8)
+  flow = _flow(3, (4, 4))
   double, single = (flow.forward(flow.init(None), x) for x in (z, z.astype(jnp.complex64)))
   assert single.point.dtype == jnp.complex64 and single.logdet.dtype == jnp.float32
   np.testing.assert_allclose(single.point, double.point, atol=1e-5)
@@ -134,7 +136,7 @@ def test_single_precision_follows_double():
 
 
 def test_log_prob_of_the_model_is_consistent():
-  flow = _flow(2, (4, 4), steps=32)
+  flow = _flow(2, (4, 4), steps=8)
   model = marginal.make(priors.haar(2, (4, 4), jnp.complex128), flow)
   params = model.init(jax.random.key(0))
   sample = model.sample(params, jax.random.key(1))

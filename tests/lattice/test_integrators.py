@@ -23,16 +23,26 @@ def test_symplectic_order(table, order):
   assert np.log2(abs(error[0] / error[1])) == pytest.approx(order, abs=0.35)
 
 
-def test_runge_kutta_is_of_third_order_in_links_and_integral():
+def test_luescher_s_scheme():
+  table = integrators.LUESCHER3
+  np.testing.assert_allclose(table.previous, (0, -17 / 9, -1), rtol=1e-15)
+  np.testing.assert_allclose(table.times, (0, 1 / 4, 2 / 3), rtol=1e-15)
+  np.testing.assert_allclose(table.quadrature, (1 / 4, 0, 3 / 4), atol=1e-15)
+
+
+@pytest.mark.parametrize("table, order, steps", [(integrators.LUESCHER3, 3, 8), (integrators.CARPENTER_KENNEDY4, 4, 4)])
+def test_order_of_runge_kutta_in_links_and_integral(table, order, steps):
+  for power in range(order):
+    moments = np.dot(table.quadrature, np.array(table.times) ** power)
+    assert moments == pytest.approx(1 / (power + 1), rel=1e-12)
   u = sites.flatten(links(3, (4, 4)))
 
   def rate(t, v):
     z = -(1 + t) * group.project(v)
     return z, jnp.sum((1 + t) ** 2 * group.trace(v).real)
 
-  run = jax.jit(lambda n: integrators.transport(integrators.LUESCHER3, rate, u, 0.0, 1.0, n), static_argnums=0)
-  exact = run(256)
-  coarse, fine = run(8), run(16)
+  run = jax.jit(lambda n: integrators.transport(table, rate, u, 0.0, 1.0, n), static_argnums=0)
+  exact, coarse, fine = run(128), run(steps), run(2 * steps)
   for name in ("u", "integral"):
     far, near = (np.abs(getattr(x, name) - getattr(exact, name)).max() for x in (coarse, fine))
-    assert np.log2(far / near) == pytest.approx(3, abs=0.4), name
+    assert np.log2(far / near) == pytest.approx(order, abs=0.4), name

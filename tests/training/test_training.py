@@ -23,7 +23,7 @@ from flowqcd.training import loop, objectives, optimizer
 BETA, LATTICE = 2.0, (4, 4)
 
 
-def _model(beta=BETA, nc=2, steps=4, lattice=LATTICE):
+def _model(beta=BETA, nc=2, steps=1, lattice=LATTICE):
   target = trivializing.pure_gauge(beta, len(lattice))
   flow = trivializing.make(trivializing.Config(steps=steps), target, nc, lattice)
   return marginal.make(priors.haar(nc, lattice, jnp.complex128), flow)
