@@ -21,15 +21,22 @@ Boundary = tuple[complex | float, ...]
 """One phase per direction, that a fermion picks up on crossing the last slice: -1 is antiperiodic."""
 
 
+class Refreshed(NamedTuple):
+  """Auxiliary fields drawn from their conditional law at fixed u, and S(u, fields), which costs nothing at a draw."""
+
+  fields: Fields
+  value: Array
+
+
 class Action(NamedTuple):
   """A lattice action whose Boltzmann weight is e^{-S(u)}, possibly as an integral over auxiliary fields.
 
-  refresh: (key, u) -> fields, drawn from their conditional law at fixed u.
+  refresh: (key, u) -> Refreshed.
   value: (u, fields) -> S, a real scalar; NaN when a solver inside did not converge, never a wrong number.
   force: (u, fields) -> T^a d^a S, antihermitian, in the shape of u.
   """
 
-  refresh: Callable[[Key, Array], Fields]
+  refresh: Callable[[Key, Array], Refreshed]
   value: Callable[[Array, Fields], Array]
   force: Callable[[Array, Fields], Array]
 

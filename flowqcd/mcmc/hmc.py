@@ -51,15 +51,17 @@ def evolve(
   tau: float,
   steps: int,
   integrator: integrators.Symplectic = integrators.LEAPFROG,
+  value: Array | None = None,
 ) -> Evolution:
   """One molecular-dynamics trajectory at fixed auxiliary fields: reversible, without the accept step.
 
-  u: [Nd, Nc, Nc, *L]; momentum: [Nd, Nc, Nc, V]. Flip the momentum and evolve again to come back.
+  u: [Nd, Nc, Nc, *L]; momentum: [Nd, Nc, Nc, V]; value: S(u, fields), where it is known. Flip the momentum and evolve
+  again to come back.
   """
   lattice = sites.extents(u)
   shaped = lambda v: sites.unflatten(v, lattice)
   force = lambda v: sites.flatten(action.force(shaped(v), fields))
-  before = kinetic(momentum) + action.value(u, fields)
+  before = kinetic(momentum) + (action.value(u, fields) if value is None else value)
   v, momentum = integrators.trajectory(integrator, force, sites.flatten(u), momentum, tau, steps)
   end = shaped(v)
   after = kinetic(momentum) + action.value(end, fields)
@@ -82,9 +84,9 @@ def make(
   def step(key: Key, state: State) -> KernelStep:
     fields_key, momentum_key, accept_key = jax.random.split(key, 3)
     u = state.u
-    fields = action.refresh(fields_key, u)
+    fields, value = action.refresh(fields_key, u)
     momentum = group.gaussian(momentum_key, (*u.shape[:3], u[0, 0, 0].size), u.dtype)
-    end = evolve(action, u, momentum, fields, tau, steps, integrator)
+    end = evolve(action, u, momentum, fields, tau, steps, integrator, value)
     # exp of a clipped argument: overflow for large negative dH would give inf, and NaN must stay NaN.
     probability = jnp.exp(jnp.minimum(-end.delta_h, 0.0))
     probability = jnp.where(jnp.isfinite(end.delta_h), probability, 0.0)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from flowqcd.lattice import group, loops, sites
-from flowqcd.types import Action, Array, ScalarFunction
+from flowqcd.types import Action, Array, Refreshed, ScalarFunction
 
 
 def wilson(u: Array, beta: float) -> Array:
@@ -30,7 +30,7 @@ def wilson_force(u: Array, beta: float) -> Array:
 def action(beta: float) -> Action:
   """The Wilson action as a contract: no auxiliary fields, hand-written force."""
   return Action(
-    refresh=lambda key, u: (),
+    refresh=lambda key, u: Refreshed((), wilson(u, beta)),
     value=lambda u, fields: wilson(u, beta),
     force=lambda u, fields: wilson_force(u, beta),
   )
@@ -39,7 +39,7 @@ def action(beta: float) -> Action:
 def from_function(function: ScalarFunction) -> Action:
   """Any real function of the links as an action; the force is its Lie derivative by autodiff."""
   return Action(
-    refresh=lambda key, u: (),
+    refresh=lambda key, u: Refreshed((), function(u)),
     value=lambda u, fields: function(u),
     force=lambda u, fields: group.lie_derivative(function)(u),
   )
@@ -48,9 +48,10 @@ def from_function(function: ScalarFunction) -> Action:
 def total(*actions: Action) -> Action:
   """The sum of actions; each keeps its own auxiliary fields, in a tuple."""
 
-  def refresh(key: Array, u: Array) -> tuple:
+  def refresh(key: Array, u: Array) -> Refreshed:
     keys = jax.random.split(key, len(actions))
-    return tuple(a.refresh(k, u) for a, k in zip(actions, keys))
+    parts = [a.refresh(k, u) for a, k in zip(actions, keys)]
+    return Refreshed(tuple(part.fields for part in parts), sum(part.value for part in parts))
 
   return Action(
     refresh=refresh,

@@ -15,7 +15,7 @@ from jax import lax
 
 from flowqcd.lattice import group, sites, spin
 from flowqcd.theory import dirac, solvers
-from flowqcd.types import Action, Array, Boundary, Fields, Key, LinearOperator
+from flowqcd.types import Action, Array, Boundary, Fields, Key, LinearOperator, Refreshed
 
 OperatorOf = Callable[[Array], LinearOperator]
 
@@ -33,14 +33,13 @@ def _quadratic(
   source: Callable[[Array, Fields], Array],
   mu0: float,
   tolerances: tuple[float | None, float | None],
-  refresh: Callable[[Key, Array], Fields],
+  refresh: Callable[[Key, Array], Refreshed],
 ) -> Action:
   """The action s^dag (A A^dag + mu0)^{-1} s; tolerances of the solver in the force and in the value."""
 
   def surrogate(u: Array, fields: Fields, tol: float | None) -> Array:
     s, constant = source(u, fields), lax.stop_gradient(u)
-    x = solvers.cg(dirac.normal(operator_of(constant), mu0).apply, lax.stop_gradient(s), tol).x
-    x = lax.stop_gradient(x)
+    x = lax.stop_gradient(_solve(operator_of, constant, mu0, lax.stop_gradient(s), tol))
     back = operator_of(u).adjoint(x)
     return 2 * solvers.inner(x, s).real - solvers.norm2(back) - mu0 * solvers.norm2(x)
 
@@ -53,6 +52,15 @@ def _quadratic(
   return Action(refresh, value, force)
 
 
+def _solve(operator_of: OperatorOf, u: Array, mu0: float, s: Array, tol: float | None) -> Array:
+  """(A A^dag + mu0)^{-1} s. In double precision all but the residuals is done in single."""
+  apply = dirac.normal(operator_of(u), mu0).apply
+  if s.dtype != jnp.complex128:
+    return solvers.cg(apply, s, tol).x
+  single = dirac.normal(operator_of(u.astype(jnp.complex64)), mu0).apply
+  return solvers.refined_cg(apply, single, s, tol).x
+
+
 def plain(
   kappa: float,
   boundary: Boundary | None = None,
@@ -61,7 +69,7 @@ def plain(
 ) -> Action:
   """phi^dag (D D^dag + mu0)^{-1} phi on the full lattice; the fields are phi [Ns, Nc, V]. arXiv:2208.03832, sec. 3.
 
-  Refresh draws phi = D chi + sqrt(mu0) chi', whose covariance is D D^dag + mu0.
+  Refresh draws phi = (D + i sqrt(mu0) gamma5) chi, whose covariance is D D^dag + mu0.
   """
   operator_of = lambda u: dirac.wilson(u, kappa, boundary)
   return _regulated(operator_of, 1, mu0, tolerances)
@@ -84,10 +92,9 @@ def _regulated(
   mu0: float,
   tolerances: tuple[float | None, float | None],
 ) -> Action:
-  def refresh(key: Key, u: Array) -> Array:
-    first, second = jax.random.split(key)
-    phi = operator_of(u).apply(gaussian(first, u, parities))
-    return phi + jnp.sqrt(mu0) * gaussian(second, u, parities) if mu0 else phi
+  def refresh(key: Key, u: Array) -> Refreshed:
+    chi = gaussian(key, u, parities)
+    return Refreshed(_twisted(operator_of(u), mu0**0.5, chi), solvers.norm2(chi))
 
   return _quadratic(operator_of, lambda u, phi: phi, mu0, tolerances, refresh)
 
@@ -107,15 +114,19 @@ def hasenbusch(
     raise ValueError(f"the Hasenbusch mass must be positive, not {mass}")
   operator_of = lambda u: dirac.schur(u, kappa, boundary)
 
-  def twisted(u: Array, phi: Array) -> Array:
-    return operator_of(u).apply(phi) + 1j * mass * dirac.gamma5(phi)
-
-  def refresh(key: Key, u: Array) -> Array:
-    m = operator_of(u)
-    chi = m.apply(gaussian(key, u, 2))
-    x = solvers.cg(dirac.normal(m, mass**2).apply, chi, tolerances[1]).x
+  def refresh(key: Key, u: Array) -> Refreshed:
+    m, chi = operator_of(u), gaussian(key, u, 2)
+    # The value |chi|^2 is right to the first power of this solver's error only: to the precision's end, therefore.
+    x = _solve(operator_of, u, mass**2, m.apply(chi), None)
     # W^{-1} = W^dag (W W^dag)^{-1}, W^dag = M^dag - i mass gamma5.
-    return m.adjoint(x) - 1j * mass * dirac.gamma5(x)
+    return Refreshed(m.adjoint(x) - 1j * mass * dirac.gamma5(x), solvers.norm2(chi))
 
   heavy = even_odd(kappa, boundary, mass**2, tolerances)
-  return heavy, _quadratic(operator_of, twisted, 0.0, tolerances, refresh)
+  ratio = _quadratic(operator_of, lambda u, phi: _twisted(operator_of(u), mass, phi), 0.0, tolerances, refresh)
+  return heavy, ratio
+
+
+def _twisted(operator: LinearOperator, mass: float, psi: Array) -> Array:
+  """W psi = (A + i mass gamma5) psi; W W^dag = A A^dag + mass^2, since gamma5 A^dag = A gamma5."""
+  image = operator.apply(psi)
+  return image + 1j * mass * dirac.gamma5(psi) if mass else image

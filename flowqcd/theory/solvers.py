@@ -10,6 +10,9 @@ from jax import lax
 
 from flowqcd.types import Array
 
+_INNER_TOLERANCE = 1e-5
+"""Of a solve in single precision whose result is corrected: what it reaches without stagnation."""
+
 
 class ConvergenceError(ArithmeticError):
   """A solver stopped before it reached its tolerance."""
@@ -55,6 +58,12 @@ def cg(
   still called converged. b = 0 gives x = 0. tol None: `tolerance` of the dtype.
   """
   tol = tolerance(b.dtype) if tol is None else tol
+  x, iterations = _iterate(apply, b, tol, max_iterations)
+  return _checked(x, b, b - apply(x), iterations, tol)
+
+
+def _iterate(apply: Callable[[Array], Array], b: Array, tol: float | Array, max_iterations: int) -> tuple[Array, Array]:
+  """x and the number of iterations, good or not."""
   goal = (tol**2) * norm2(b)
 
   def unfinished(state: tuple) -> Array:
@@ -71,10 +80,48 @@ def cg(
 
   start = (jnp.zeros_like(b), b, b, norm2(b), jnp.zeros((), jnp.int32))
   x, _, _, _, iterations = lax.while_loop(unfinished, iterate, start)
+  return x, iterations
+
+
+def _checked(x: Array, b: Array, r: Array, iterations: Array, tol: float) -> Solution:
   size = jnp.sqrt(norm2(b))
-  residual = jnp.sqrt(norm2(b - apply(x))) / jnp.where(size > 0, size, 1)
+  residual = jnp.sqrt(norm2(r)) / jnp.where(size > 0, size, 1)
   converged = residual <= 10 * tol  # False for NaN as well.
   return Solution(jnp.where(converged, x, jnp.nan), iterations, residual, converged)
+
+
+def refined_cg(
+  apply: Callable[[Array], Array],
+  single: Callable[[Array], Array],
+  b: Array,
+  tol: float | None = None,
+  max_iterations: int = 1000,
+) -> Solution:
+  """Solve A x = b in complex128 by conjugate gradients in complex64: x <- x + A_single^{-1} (b - A x) while that helps.
+
+  single: the same operator on complex64. Stops when the true residual is below tol |b|, or no longer halved. iterations: of
+  all inner solves together. As `cg` otherwise.
+  """
+  tol = tolerance(b.dtype) if tol is None else tol
+  goal = tol * jnp.sqrt(norm2(b))
+
+  def unfinished(state: tuple) -> Array:
+    _, _, norm, before, _ = state
+    return (norm > goal) & (norm < 0.5 * before)
+
+  def refine(state: tuple) -> tuple:
+    x, r, norm, _, iterations = state
+    # The residual is scaled to one, or its squares would leave the range of single precision.
+    enough = jnp.maximum(0.5 * goal / norm, _INNER_TOLERANCE).astype(jnp.float32)
+    step, more = _iterate(single, (r / norm).astype(jnp.complex64), enough, max_iterations)
+    x = x + norm * step.astype(b.dtype)
+    r = b - apply(x)
+    return x, r, jnp.sqrt(norm2(r)), norm, iterations + more
+
+  start = jnp.sqrt(norm2(b))
+  state = (jnp.zeros_like(b), b, start, jnp.full_like(start, jnp.inf), jnp.zeros((), jnp.int32))
+  x, r, _, _, iterations = lax.while_loop(unfinished, refine, state)
+  return _checked(x, b, r, iterations, tol)
 
 
 def require(solution: Solution) -> Array:

@@ -63,7 +63,7 @@ def test_pseudofermions_integrate_to_the_determinant():
   for action, log_ratio in variants:
 
     def ratio(key, action=action):
-      fields = action.refresh(key, u)
+      fields = action.refresh(key, u).fields
       return jnp.exp(action.value(u, fields) - action.value(other, fields))
 
     values = np.asarray(jax.jit(jax.vmap(ratio))(jax.random.split(jax.random.key(2), 20_000)))
@@ -76,7 +76,7 @@ def test_the_value_of_a_fresh_field_is_the_gaussian_norm():
   # S = |chi|^2 at refresh: mean dim, the number of complex components.
   u = links(3, (2, 2, 2, 2))
   for action, parities in ((pseudofermion.plain(0.12), 1), (pseudofermion.even_odd(0.12), 2)):
-    value = jax.jit(jax.vmap(lambda k, a=action: a.value(u, a.refresh(k, u))))
+    value = jax.jit(jax.vmap(lambda k, a=action: a.value(u, a.refresh(k, u).fields)))
     found = np.asarray(value(jax.random.split(jax.random.key(4), 400)))
     dim = 12 * 16 // parities
     assert abs(found.mean() - dim) < 4 * found.std() / 20
@@ -86,7 +86,7 @@ def test_the_value_of_a_fresh_field_is_the_gaussian_norm():
 def test_an_unconverged_solver_gives_nan_not_a_number():
   u = links(3, (2, 2, 2, 2))
   action = pseudofermion.even_odd(0.4, tolerances=(1e-40, 1e-40))
-  assert np.isnan(action.value(u, action.refresh(jax.random.key(0), u)))
+  assert np.isnan(action.value(u, action.refresh(jax.random.key(0), u).fields))
 
 
 def test_hasenbusch_needs_a_mass():
