@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13; do \
 BIN := .venv/bin
 FLAGS ?=
 
-.PHONY: reproduce statistics paper paper-small test check slow clean
+.PHONY: reproduce statistics paper paper-small test check slow bench bench-compare clean
 
 # The main job: flow against HMC at the paper's point, into runs/reproduce/. Killed, it goes on where it was.
 reproduce: .venv/run.stamp
@@ -33,6 +33,18 @@ check: .venv/test.stamp
 slow: .venv/test.stamp
 	$(BIN)/python -m pytest -m slow $(FLAGS)
 
+# Every hot kernel and end-to-end rate: a table, and runs/bench/<time>.json.
+bench: .venv/bench.stamp
+	@mkdir -p runs/bench
+	$(BIN)/python -m pytest tests/benchmarks -o python_files='bench_*.py' -p no:cacheprovider --benchmark-quiet \
+	  --benchmark-json=runs/bench/$$(date +%Y%m%d-%H%M%S).json $(FLAGS)
+
+# Ratios of two runs: make bench-compare OLD=runs/bench/one.json [NEW=runs/bench/other.json], the latest by default.
+NEW ?= $(lastword $(sort $(wildcard runs/bench/*.json)))
+bench-compare: .venv/bench.stamp
+	@test -f "$(OLD)" && test -f "$(NEW)" || { echo "error: OLD=file.json must name an earlier run, NEW= a later one" >&2; exit 1; }
+	$(BIN)/pytest-benchmark compare "$(OLD)" "$(NEW)" --group-by=name --sort=name --columns=min,median,rounds
+
 .venv/pyvenv.cfg:
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or newer found; set PYTHON=/path/to/python" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
@@ -44,6 +56,10 @@ slow: .venv/test.stamp
 
 .venv/test.stamp: .venv/pyvenv.cfg pyproject.toml
 	$(BIN)/python -m pip install --quiet -e '.[test]'
+	touch $@ .venv/run.stamp
+
+.venv/bench.stamp: .venv/pyvenv.cfg pyproject.toml
+	$(BIN)/python -m pip install --quiet -e '.[bench]'
 	touch $@ .venv/run.stamp
 
 clean:

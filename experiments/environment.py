@@ -32,6 +32,7 @@ def start(config: Experiment, several_hosts: bool = False) -> jnp.dtype:
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}={cores}".strip()
   # JAX reports every kind of accelerator that it did not find.
   logging.getLogger("jax._src.xla_bridge").setLevel(logging.WARNING)
+  _watch_compilation()
   jax.config.update("jax_enable_x64", True)
   cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "flowqcd" / "xla"
   jax.config.update("jax_compilation_cache_dir", str(cache))
@@ -39,6 +40,34 @@ def start(config: Experiment, several_hosts: bool = False) -> jnp.dtype:
   if jax.process_count() > 1 and not several_hosts:
     raise ValueError("only training runs on several hosts; run the other stages on one")
   return jnp.dtype("complex64" if config.precision == "single" else "complex128")
+
+
+_compilations: list[tuple[float, float]] = []
+"""Intervals of tracing, lowering and compiling."""
+_imports: list[float] = []
+"""CPU seconds of the process before the first `start`."""
+
+
+def _watch_compilation() -> None:
+  if _imports:
+    return
+  _imports.append(time.process_time())
+
+  def listen(event: str, duration: float, **kwargs: object) -> None:
+    if event.startswith("/jax/core/compile/"):
+      now = time.monotonic()
+      _compilations.append((now - duration, now))
+
+  jax.monitoring.register_event_duration_secs_listener(listen)
+
+
+def startup_seconds() -> float:
+  """Seconds that this process has spent on imports, traces and compilations, each counted once where they are nested."""
+  total, end = sum(_imports), 0.0
+  for first, last in sorted(_compilations):
+    total += max(0.0, last - max(first, end))
+    end = max(end, last)
+  return total
 
 
 def claim(config: Experiment) -> pathlib.Path:

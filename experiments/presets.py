@@ -96,11 +96,11 @@ _SMOKE = Experiment(
   coupling=coupling.Config(layers=8, bins=4, net=conv.Config(hidden=(4,))),
   training=Training(num_steps=4, batch=16, evaluate_every=2, num_evaluate=16, checkpoint_every=2, num_noise=2),
   sampling=Sampling(num_samples=256, batch=64, chunk=64, num_haar=256),
-  hmc=HMC(streams=4, trajectories=200, thermalisation=20, thin=2),
+  hmc=HMC(streams=4, trajectories=600, thermalisation=100, thin=5),
   measurement=Measurement(chunk=64, flow_time=1.0, bins=8),
   conditional=Conditional(kind="both", draws=8, chunk=8, ptcn=ptcn.Config(layers=8, hops=2, copies=2, trunk=2)),
   conditional_training=ConditionalTraining(
-    steps=(2, 2), batches=(16, 32), rates=(1e-3, 5e-4), evaluate_every=2, num_evaluate=16, checkpoint_every=2
+    steps=(2, 2), batches=(16, 16), rates=(1e-3, 5e-4), evaluate_every=2, num_evaluate=16, checkpoint_every=2
   ),
   output="runs/smoke",
 )

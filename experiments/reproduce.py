@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from experiments import configuration, make_figures, measure, presets, settings
+from experiments import configuration, environment, make_figures, measure, presets, settings
 
 
 def run(config: settings.Experiment) -> dict[str, Any]:
   """Run all stages and return the content of summary.json."""
   measure.run(config)
-  return make_figures.run(config)
+  summary = make_figures.run(config)
+  environment.say(f"{environment.startup_seconds():.1f} s of imports, traces and compilations")
+  return summary
 
 
 def main() -> None:

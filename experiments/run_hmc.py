@@ -45,8 +45,12 @@ def run(config: settings.Experiment) -> ensembles.Ensemble:
 
 
 def _parts_together(config: settings.Experiment) -> int:
-  """How many stored configurations per stream go in one part: a divisor of their number, about 8."""
-  return math.gcd(config.hmc.trajectories // config.hmc.thin, 8)
+  """How many stored configurations per stream go in one part: a divisor of their number, at most 8.
+
+  Where possible of the thermalisation's too, so that one compiled program serves both.
+  """
+  stored, discarded = config.hmc.trajectories // config.hmc.thin, config.hmc.thermalisation
+  return math.gcd(stored, 8 if discarded % config.hmc.thin else math.gcd(discarded // config.hmc.thin, 8))
 
 
 def _advance(config: settings.Experiment):

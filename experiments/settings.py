@@ -194,6 +194,9 @@ class HMC:
   steps: int = field(5, "Integrator steps per trajectory.")
   integrator: str = field("leapfrog", "leapfrog, omelyan2 or omelyan4.")
   hasenbusch_mass: float = field(0.0, "Mass of the Hasenbusch splitting; 0 for none.")
+  single_forces: bool = field(
+    True, "Forces in single precision where the rest is in double: exact, since energies and acceptance are in double."
+  )
 
   def __post_init__(self) -> None:
     """Raise ValueError for settings that cannot run."""

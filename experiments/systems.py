@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from experiments.settings import Experiment, Theory
 from flowqcd.flows import coupling, hopping, ptcn, trivializing
-from flowqcd.lattice import integrators, spin
+from flowqcd.lattice import integrators, precision, spin
 from flowqcd.mcmc import hmc
 from flowqcd.models import conditional, marginal, priors
 from flowqcd.theory import determinant, dirac, gauge, pseudofermion
@@ -45,10 +45,11 @@ def marginal_model(config: Experiment, dtype: jnp.dtype) -> marginal.Marginal:
     start = priors.heat_bath(prior.beta, theory.nc, theory.lattice, dtype, prior.sweeps)
   else:
     start = priors.haar(theory.nc, theory.lattice, dtype)
-  return marginal.make(start, _flow(config))
+  return marginal.make(start, link_flow(config))
 
 
-def _flow(config: Experiment) -> Flow:
+def link_flow(config: Experiment) -> Flow:
+  """The configured flow of the links."""
   theory = config.theory
   if config.marginal == "spectral":
     return coupling.make(config.coupling, theory.nc, theory.lattice)
@@ -98,13 +99,15 @@ def log_det(theory: Theory, u: Array) -> Array:
 def hmc_action(config: Experiment) -> Action:
   """The gauge action plus pseudofermions, whose determinant is that of `log_det`."""
   theory, parts = config.theory, [gauge.action(config.theory.beta)]
-  # Errors of energies go with the square of these, those of forces with the first power.
-  tolerances = (1e-5, 1e-5) if config.precision == "single" else (1e-7, 1e-7)
+  mixed = config.precision == "double" and config.hmc.single_forces
+  # Errors of energies go with the square of their solver's; those of forces cost acceptance, but no exactness.
+  tolerances = (1e-4 if mixed else 1e-6, 1e-5 if config.precision == "single" else 1e-7)
   if theory.num_flavours and config.hmc.hasenbusch_mass:
     parts += pseudofermion.hasenbusch(theory.kappa, config.hmc.hasenbusch_mass, theory.boundary, tolerances)
   elif theory.num_flavours:
     parts.append(pseudofermion.even_odd(theory.kappa, theory.boundary, 0.0, tolerances))
-  return gauge.total(*parts)
+  action = gauge.total(*parts)
+  return action._replace(force=precision.in_single(action.force)) if mixed else action
 
 
 def hmc_kernel(config: Experiment) -> Kernel:

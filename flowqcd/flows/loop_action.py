@@ -81,7 +81,7 @@ def evaluate(v: Array, lattice: sites.Extents, c: Array, lines: tuple[int, ...] 
   """
   corners = loops.plane_corners(v, lattice)
   m = fusion.materialise(loops.sum_at_links(corners, lattice))
-  values = _local_loops(corners.origin, m)
+  values = _local_loops([plane.origin for plane in corners], m)
   force = _local_force(v, lattice, corners, m, c)
   return _finish(v, lattice, c, lines, values, force)
 
@@ -89,7 +89,7 @@ def evaluate(v: Array, lattice: sites.Extents, c: Array, lines: tuple[int, ...] 
 def evaluate_plaquette(v: Array, lattice: sites.Extents, c: Array, lines: tuple[int, ...] = ()) -> LoopAction:
   """The same where only c_0 and lines are non-zero: a third of the work. W1 to W7 are returned as zero."""
   corners = loops.plane_corners(v, lattice)
-  w0 = 2 * jnp.sum(group.trace(corners.origin).real)
+  w0 = 2 * sum(jnp.sum(group.trace(plane.origin).real) for plane in corners)
   values = jnp.concatenate([w0[None], jnp.zeros(NUM_LOCAL - 1, w0.dtype)])
   return _finish(v, lattice, c, lines, values, 2 * c[0] * loops.sum_at_links(corners, lattice))
 
@@ -126,19 +126,17 @@ def winding_line(v: Array, lattice: sites.Extents, mu: int) -> Array:
   return line
 
 
-def _local_loops(p: Array, m: Array) -> Array:
-  """W0 to W7 from plaquettes p [planes, Nc, Nc, V] and link sums m [Nd, Nc, Nc, V]."""
+def _local_loops(plaquettes: list[Array], m: Array) -> Array:
+  """W0 to W7 from the plaquettes [Nc, Nc, V] of each plane and link sums m [Nd, Nc, Nc, V]."""
   nc, num_links = m.shape[1], m.shape[0] * m.shape[-1]
   per_link = 2 * (m.shape[0] - 1)
-  trp, trm = group.trace(p), group.trace(m)
-  trp2 = jnp.sum(p * jnp.swapaxes(p, -3, -2), axis=(-3, -2))
+  w0, w5, w6, w7 = sum(_plaquette_loops(p) for p in plaquettes)
+  trm = group.trace(m)
   trm2 = jnp.sum(m * jnp.swapaxes(m, -3, -2), axis=(-3, -2))
-  w5, w6 = 2 * jnp.sum(trp2.real), 2 * jnp.sum((trp * trp).real)
-  w7 = jnp.sum(_abs2(trp))
   # Each plaquette is met from its four links; W5 and W6 carry a factor two already.
   return jnp.stack(
     [
-      2 * jnp.sum(trp.real),
+      w0,
       jnp.sum(_abs2(m)) - float(per_link * nc * num_links),
       jnp.sum(trm2.real) - 2 * w5,
       jnp.sum(_abs2(trm)) - 4 * w7,
@@ -150,39 +148,55 @@ def _local_loops(p: Array, m: Array) -> Array:
   )
 
 
+def _plaquette_loops(p: Array) -> Array:
+  """What the plaquettes of one plane add to W0, W5, W6, W7: [4]."""
+  trace, square = group.trace(p), jnp.sum(p * jnp.swapaxes(p, -3, -2), axis=(-3, -2))
+  sums = [2 * trace.real, 2 * square.real, 2 * (trace * trace).real, _abs2(trace)]
+  return jnp.sum(jnp.stack(sums), axis=-1)
+
+
 def _abs2(z: Array) -> Array:
   return z.real**2 + z.imag**2
 
 
-def _local_force(v: Array, lattice: sites.Extents, corners: loops.PlaneCorners, m: Array, c: Array) -> Array:
+def _local_force(v: Array, lattice: sites.Extents, corners: list[loops.PlaneCorners], m: Array, c: Array) -> Array:
   """F [Nd, Nc, Nc, V] with dS~ = Re tr(omega F) under U -> (1 + omega) U, for the terms W0 to W7.
 
   A plaquette a b c^dag d^dag is read as M at each of its four links; dW = Re tr(B dM) inserts B at the start of that link:
   dS~ = d Re tr[N a b c^dag d^dag + a B_b b c^dag d^dag + a b c^dag B_c^dag d^dag], N = B_a + B_d^dag + H,
   with N, B_b, B_c held fixed and H the plaquette's own term. Twelve products a plane.
   """
-  mul, adj = group.mul, group.adjoint
-  unit = group.identity(v.shape[1], v.dtype)
-  scalar = lambda z: z[..., None, None, :] * unit
   trm = group.trace(m)
-  b_link = 2 * c[1] * adj(m) + 2 * c[2] * m + scalar(2 * c[3] * trm.conj() + 2 * c[4] * trm)
-  p = corners.origin
-  trp = group.trace(p)
+  b_link = 2 * c[1] * group.adjoint(m) + 2 * c[2] * m + _scalar(2 * c[3] * trm.conj() + 2 * c[4] * trm, m)
+  inserted = loops.sides(fusion.materialise(b_link), lattice)
+  links = [(v[mu], v[nu]) for mu, nu in loops.planes(len(lattice))]
+  parts = [_plane_force(a, d, p, b, c) for (a, d), p, b in zip(links, corners, inserted)]
+  return loops.gather_to_links(lattice, parts)
+
+
+def _plane_force(a: Array, d: Array, plane: loops.PlaneCorners, b: loops.Sides, c: Array) -> loops.LinkParts:
+  """One plane's part of F from its links a and d, its plaquettes, and B on its sides."""
+  mul, adj = group.mul, group.adjoint
+  p, trp = plane.origin, group.trace(plane.origin)
   c5, c6, c7 = c[5] - 2 * c[2], c[6] - 2 * c[4], c[7] - 4 * c[3]
-  h = 4 * c5 * p + scalar(2 * c[0] + 4 * c6 * trp + 2 * c7 * trp.conj())
-  b_a, b_b, b_c, b_d = loops.at_planes(b_link, lattice)
-  a, _, _, d = loops.at_planes(v, lattice)
-  at_mu, at_nu = corners.at_mu, adj(corners.at_nu)
-  n, b_c = b_a + adj(b_d) + h, adj(b_c)
+  h = 4 * c5 * p + _scalar(2 * c[0] + 4 * c6 * trp + 2 * c7 * trp.conj(), p)
+  at_mu, at_nu = plane.at_mu, adj(plane.at_nu)
+  n, b_c = b.a + adj(b.d) + h, adj(b.c)
   # a B_b b c^dag d^dag = a B_b (b c^dag d^dag a) a^dag, and a b c^dag = d (d^dag a b c^dag).
-  first = mul(mul(a, mul(b_b, at_mu)), adj(a))
-  second = mul(mul(d, mul(at_nu, b_c)), adj(d))
-  before, after = mul(p, n) + second, mul(n, p) + first
-  first, second, before, after = fusion.materialise((first, second, before, after))
-  parts = (
+  inner, outer = fusion.materialise((mul(b.b, at_mu), mul(at_nu, b_c)))
+  first, second = fusion.materialise((mul(a, inner), mul(d, outer)))
+  first, second = fusion.materialise((mul(first, adj(a)), mul(second, adj(d))))
+  before, after = fusion.materialise((mul(p, n) + second, mul(n, p) + first))
+  ahead_mu, ahead_nu = fusion.materialise((mul(adj(a), before), mul(adj(d), after)))
+  parts = loops.LinkParts(
     before + first,
     -(after + second),
-    mul(mul(adj(a), before), a) + mul(at_mu, b_b),
-    -mul(mul(adj(d), after), d) - mul(b_c, at_nu),
+    mul(ahead_mu, a) + mul(at_mu, b.b),
+    -mul(ahead_nu, d) - mul(b_c, at_nu),
   )
-  return loops.gather_to_links(lattice, *fusion.materialise(parts))
+  return fusion.materialise(parts)
+
+
+def _scalar(z: Array, like: Array) -> Array:
+  """z times the unit matrix."""
+  return z[..., None, None, :] * group.identity(like.shape[-2], like.dtype)

@@ -6,6 +6,7 @@ the hot kernels and work on flat sites; the others are for reading and for obser
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -89,16 +90,37 @@ def polyakov_line(u: Array, direction: int = 0) -> Array:
   return line.reshape(line.shape[:2] + rest)
 
 
-class PlaneCorners(NamedTuple):
-  """The plaquettes of all planes, and the same loops read from the corners x+mu and x+nu; each [planes, Nc, Nc, V].
+class Sides(NamedTuple):
+  """A field of links on the four sides of the plaquettes of one plane, each [Nc, Nc, V].
 
-  With a = U_mu(x), b = U_nu(x+mu), c = U_mu(x+nu), d = U_nu(x):
-  origin = a b c^dag d^dag (at x), at_mu = b c^dag d^dag a (at x+mu), at_nu = c b^dag a^dag d (at x+nu).
+  a = U_mu(x), b = U_nu(x+mu), c = U_mu(x+nu), d = U_nu(x).
+  """
+
+  a: Array
+  b: Array
+  c: Array
+  d: Array
+
+
+class PlaneCorners(NamedTuple):
+  """The plaquettes of one plane, and the same loops read from the corners x+mu and x+nu; each [Nc, Nc, V].
+
+  With the sides a, b, c, d: origin = a b c^dag d^dag (at x), at_mu = b c^dag d^dag a (at x+mu),
+  at_nu = c b^dag a^dag d (at x+nu).
   """
 
   origin: Array
   at_mu: Array
   at_nu: Array
+
+
+class LinkParts(NamedTuple):
+  """What one plane adds to the four links of its plaquettes, each [Nc, Nc, V]: see `gather_to_links`."""
+
+  on_mu: Array
+  on_nu: Array
+  ahead_mu: Array
+  ahead_nu: Array
 
 
 def neighbours(v: Array, lattice: sites.Extents) -> list[Array]:
@@ -110,50 +132,50 @@ def neighbours(v: Array, lattice: sites.Extents) -> list[Array]:
   return [sites.shift(v, lattice, nu) for nu in range(len(lattice))]
 
 
-def at_planes(v: Array, lattice: sites.Extents) -> tuple[Array, Array, Array, Array]:
-  """A link field on the four sides of every plaquette: (a, b, c, d) of PlaneCorners, each [planes, Nc, Nc, V]."""
+def sides(v: Array, lattice: sites.Extents) -> list[Sides]:
+  """A field of links v [Nd, Nc, Nc, V] on the sides of all plaquettes, plane by plane."""
   ahead = neighbours(v, lattice)
-  pairs = planes(len(lattice))
-  return (
-    jnp.stack([v[mu] for mu, _ in pairs]),
-    jnp.stack([ahead[mu][nu] for mu, nu in pairs]),
-    jnp.stack([ahead[nu][mu] for mu, nu in pairs]),
-    jnp.stack([v[nu] for _, nu in pairs]),
-  )
+  return [Sides(v[mu], ahead[mu][nu], ahead[nu][mu], v[nu]) for mu, nu in planes(len(lattice))]
 
 
-def plane_corners(v: Array, lattice: sites.Extents) -> PlaneCorners:
-  """Plaquettes of flat links v [Nd, Nc, Nc, V] from three of their corners: seven products a plane."""
+def at_planes(v: Array, lattice: sites.Extents) -> Sides:
+  """`sides` of all planes in one: each [planes, Nc, Nc, V]."""
+  return Sides(*(jnp.stack(parts) for parts in zip(*sides(v, lattice))))
+
+
+def plane_corners(v: Array, lattice: sites.Extents) -> list[PlaneCorners]:
+  """Plaquettes of flat links v [Nd, Nc, Nc, V] from three of their corners: seven products a plane.
+
+  One plane after the other, so that what one product writes is in the cache when the next reads it.
+  """
+  return [fusion.materialise(_corners(plane)) for plane in sides(v, lattice)]
+
+
+def _corners(plane: Sides) -> PlaneCorners:
   mul, adj = group.mul, group.adjoint
-  a, b, c, d = at_planes(v, lattice)
-  top, bottom = mul(a, b), adj(mul(d, c))
+  a, b, c, d = plane
+  top, bottom = fusion.materialise((mul(a, b), adj(mul(d, c))))
   side = mul(top, adj(c))
-  corners = mul(top, bottom), mul(b, mul(bottom, a)), adj(mul(adj(d), side))
-  return PlaneCorners(*fusion.materialise(corners))
+  return PlaneCorners(mul(top, bottom), mul(b, mul(bottom, a)), adj(mul(adj(d), side)))
 
 
-def gather_to_links(
-  lattice: sites.Extents,
-  on_mu: Array,
-  on_nu: Array,
-  ahead_mu: Array,
-  ahead_nu: Array,
-) -> Array:
-  """Sum plane contributions onto links: the field F [Nd, Nc, Nc, V] with, for every plane (mu, nu) and site x,
+def gather_to_links(lattice: sites.Extents, parts: Sequence[LinkParts]) -> Array:
+  """Sum contributions of all planes onto links: the field F [Nd, Nc, Nc, V] with, for every plane (mu, nu) and site x,
 
   F_mu(x) += on_mu(x), F_nu(x) += on_nu(x), F_nu(x+mu) += ahead_mu(x), F_mu(x+nu) += ahead_nu(x).
-  Each argument is [planes, Nc, Nc, V]. Contributions that move along one direction move together.
+  Contributions that move along one direction move together.
   """
   nd = len(lattice)
   total = [0] * nd
-  for i, (mu, nu) in enumerate(planes(nd)):
-    total[mu] = total[mu] + on_mu[i]
-    total[nu] = total[nu] + on_nu[i]
-  for step in range(nd):
-    moving = [(nu, ahead_mu[i]) for i, (mu, nu) in enumerate(planes(nd)) if mu == step]
-    moving += [(mu, ahead_nu[i]) for i, (mu, nu) in enumerate(planes(nd)) if nu == step]
-    moved = sites.shift(jnp.stack([part for _, part in moving]), lattice, step, -1)
-    for i, (link, _) in enumerate(moving):
+  moving: list[list[tuple[int, Array]]] = [[] for _ in range(nd)]
+  for (mu, nu), part in zip(planes(nd), parts):
+    total[mu] = total[mu] + part.on_mu
+    total[nu] = total[nu] + part.on_nu
+    moving[mu].append((nu, part.ahead_mu))
+    moving[nu].append((mu, part.ahead_nu))
+  for step, pairs in enumerate(moving):
+    moved = sites.shift(jnp.stack([part for _, part in pairs]), lattice, step, -1)
+    for i, (link, _) in enumerate(pairs):
       total[link] = total[link] + moved[i]
   return jnp.stack(total)
 
@@ -163,9 +185,10 @@ def link_plaquettes(v: Array, lattice: sites.Extents) -> Array:
   return sum_at_links(plane_corners(v, lattice), lattice)
 
 
-def sum_at_links(corners: PlaneCorners, lattice: sites.Extents) -> Array:
+def sum_at_links(corners: Sequence[PlaneCorners], lattice: sites.Extents) -> Array:
   """The sums M of `link_plaquettes` from corners already computed."""
-  return gather_to_links(lattice, corners.origin, group.adjoint(corners.origin), corners.at_mu, corners.at_nu)
+  parts = [LinkParts(p.origin, group.adjoint(p.origin), p.at_mu, p.at_nu) for p in corners]
+  return gather_to_links(lattice, parts)
 
 
 def plaquette_traces(u: Array) -> Array:
