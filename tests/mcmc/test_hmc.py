@@ -6,7 +6,7 @@ import pytest
 from checkers import check_kernel, check_reversible
 from fields import links
 
-from flowqcd.lattice import integrators, sites
+from flowqcd.lattice import integrators, precision, sites
 from flowqcd.mcmc import hmc
 from flowqcd.theory import determinant, gauge, observables, pseudofermion
 
@@ -26,6 +26,18 @@ def test_reversible_with_quarks():
   check_reversible(action, links(2, (4, 4)), jax.random.key(2), tol=1e-10)
 
 
+def test_reversible_with_forces_in_single_precision():
+  """A rounded force is still a function of the links: the trajectory comes back to the last digits of double precision."""
+  action = gauge.total(gauge.action(2.0), pseudofermion.even_odd(0.12, tolerances=(1e-4, 1e-7)))
+  rounded = action._replace(force=precision.in_single(action.force))
+  u = links(3, (4, 4))
+  check_reversible(rounded, u, jax.random.key(2))
+  fields = action.refresh(jax.random.key(3), u).fields
+  force, exact = rounded.force(u, fields), pseudofermion.even_odd(0.12).force(u, fields[1]) + gauge.wilson_force(u, 2.0)
+  assert force.dtype == jnp.complex128
+  assert 1e-9 < np.abs(force - exact).max() < 1e-3
+
+
 @pytest.mark.parametrize("nc, beta", [(1, 2.0), (2, 2.2), (3, 4.0)])
 def test_plaquette_on_a_2d_torus(nc, beta):
   exact = oracles.plaquette_2d(nc, beta, 16)
@@ -34,9 +46,12 @@ def test_plaquette_on_a_2d_torus(nc, beta):
   assert error < 0.004
 
 
-def test_creutz_equality_and_acceptance():
+@pytest.mark.parametrize("single_forces", [False, True])
+def test_creutz_equality_and_acceptance(single_forces):
   """<e^{-dH}> = 1 for thermalised configurations, and acceptance erfc(sqrt(<dH>)/2)."""
-  action = gauge.total(gauge.action(2.0), pseudofermion.even_odd(0.15))
+  action = gauge.total(gauge.action(2.0), pseudofermion.even_odd(0.15, tolerances=(1e-4, 1e-7)))
+  if single_forces:
+    action = action._replace(force=precision.in_single(action.force))
   kernel = hmc.make(action, tau=1.0, steps=4)
   u = _starts(1, (4, 4), 64)
 

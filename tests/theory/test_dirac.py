@@ -136,6 +136,26 @@ def test_cg_never_returns_an_unconverged_solution():
     observables.pion_correlator(unit_links(3, (4, 4, 4, 4)), 0.125, (1, 1, 1, 1))
 
 
+def test_refined_cg_reaches_double_precision_or_says_that_it_does_not():
+  u = links(3, (2, 2, 4, 2))
+  operator_of = lambda u: dirac.normal(dirac.wilson(u, 0.12, None)).apply
+  apply, single = operator_of(u), operator_of(u.astype(jnp.complex64))
+  # Far from one, where squares in single precision overflow.
+  b = 1e25 * pseudofermion.gaussian(jax.random.key(0), u, 1)
+  solution = jax.jit(lambda b: solvers.refined_cg(apply, single, b))(b)
+  assert solution.x.dtype == jnp.complex128 and bool(solution.converged)
+  np.testing.assert_allclose(solution.x, solvers.cg(apply, b).x, rtol=0, atol=1e-11 * np.abs(b).max())
+  coarse = solvers.refined_cg(apply, single, b, 1e-4)
+  assert coarse.iterations < solution.iterations and 1e-12 < coarse.residual < 1e-4
+  assert solvers.refined_cg(apply, single, jnp.zeros_like(b)).converged
+  for hopeless in (
+    solvers.refined_cg(apply, single, b, max_iterations=1),
+    solvers.refined_cg(apply, lambda x: 100 * single(x), b),
+    solvers.refined_cg(apply, single, b.at[0, 0, 0].set(jnp.nan)),
+  ):
+    assert not hopeless.converged and np.isnan(hopeless.x).all()
+
+
 def test_determinant_gradients():
   u, kappa, mu0 = links(2, (2, 4)), 0.2, 0.01
   exact = jax.grad(lambda u: determinant.log_det_regulated(u, kappa, None, mu0))(u)
