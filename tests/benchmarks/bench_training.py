@@ -1,0 +1,39 @@
+"""Gradients of the paper's two models, complex64; `experiments.profile_training` splits them into parts."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from benchmarks.conftest import Target
+
+from experiments import presets, systems, train_conditional, train_marginal
+from flowqcd import distributed
+from flowqcd.flows import coupling
+from flowqcd.training import objectives
+
+PAPER = presets.PRESETS["paper"]
+
+
+def test_marginal_gradient_compiles(kernel):
+  """48 layers, eight configurations; operations of direct convolutions alone, with one recomputation."""
+  size = 8
+  config = dataclasses.replace(PAPER, training=dataclasses.replace(PAPER.training, batch=size, chunk=size))
+  setup = train_marginal.prepare(config)
+  gradient = objectives.reverse_kl(setup.model, systems.training_target(config), config.training.path_gradient)
+  nets = coupling.networks(config.coupling, config.theory.nc, config.theory.lattice)
+  operations = 4 * config.coupling.layers * sum(net.operations for net in nets)
+  keys = distributed.item_keys(jax.random.key(0), 0, 0, size)
+  run = jax.vmap(gradient, (None, 0))
+  kernel(run, setup.state.params, keys, items=size, operations=operations, target=Target("compile s", 60))
+
+
+def test_conditional_gradient_compiles(kernel):
+  """36 layers of six hops, two draws at configurations of the trivializing flow."""
+  config = dataclasses.replace(PAPER, marginal="trivializing")
+  training = config.conditional_training
+  model = systems.conditional_model(config, training.precision, training.mu0)
+  links = systems.marginal_model(config, jnp.dtype("complex64"))
+  propose = train_conditional.proposals(config, links)
+  params, fixed = (systems.in_precision(m.init(jax.random.key(0)), jnp.complex64) for m in (model, links))
+  run = jax.vmap(objectives.conditional_kl(propose, model), (None, 0, None))
+  kernel(run, params, distributed.item_keys(jax.random.key(0), 0, 0, 2), fixed, items=2, target=Target("compile s", 60))
