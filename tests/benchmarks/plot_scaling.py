@@ -20,10 +20,10 @@ BATCH = {"test_flow_batch": "trivializing flow, a sample", "test_hmc_batch": "HM
 
 
 def series(benchmarks, name):
-  """Sorted (number, CPU ms) of the rows whose name is `name[number]`, or `test[flavours-number]` for `test-flavours`."""
+  """Sorted (number, ms) of the rows whose name is `name[number]`, or `test[flavours-number]` for `test-flavours`."""
   base, _, first = name.partition("-")
   pattern = re.compile(rf"{base}\[{first + '-' if first else ''}(\d+)\]$")
-  found = [(pattern.search(row["name"]), row["extra_info"]["cpu ms"]) for row in benchmarks]
+  found = [(pattern.search(row["name"]), row["extra_info"]["wall ms"]) for row in benchmarks]
   return sorted((int(match.group(1)), ms) for match, ms in found if match)
 
 
@@ -41,14 +41,14 @@ def main(source, destination):
   )
   left.set_xticks(volumes, [f"${n}^4$" for n, _ in reference])
   left.minorticks_off()
-  left.set(xlabel="lattice", ylabel="CPU ms", title="one field")
+  left.set(xlabel="lattice", ylabel="ms", title="one field")
   for name, label in BATCH.items():
     points = series(benchmarks, name)
     right.semilogx([n for n, _ in points], [ms for _, ms in points], "o-", label=label)
   batches = [n for n, _ in points]
   right.set_xticks(batches, map(str, batches))
   right.minorticks_off()
-  right.set(xlabel="fields at once", ylabel="CPU ms for each", ylim=(0, None), title="$4^4$")
+  right.set(xlabel="fields at once", ylabel="ms for each", ylim=(0, None), title="$4^4$")
   for axes in (left, right):
     axes.legend(frameon=False, fontsize=8)
   figure.savefig(destination, dpi=150)
