@@ -41,7 +41,7 @@ def main(source, destination):
   )
   left.set_xticks(volumes, [f"${n}^4$" for n, _ in reference])
   left.minorticks_off()
-  left.set(xlabel="lattice", ylabel="ms", title="one field")
+  left.set(xlabel="lattice", ylabel="ms", title="one field", ylim=(0.05, 5e4))
   for name, label in BATCH.items():
     points = series(benchmarks, name)
     right.semilogx([n for n, _ in points], [ms for _, ms in points], "o-", label=label)
