@@ -43,7 +43,7 @@ bench: .venv/bench.stamp
 NEW ?= $(lastword $(sort $(wildcard runs/bench/*.json)))
 bench-compare: .venv/bench.stamp
 	@test -f "$(OLD)" && test -f "$(NEW)" || { echo "error: OLD=file.json must name an earlier run, NEW= a later one" >&2; exit 1; }
-	$(BIN)/pytest-benchmark compare "$(OLD)" "$(NEW)" --group-by=name --sort=name --columns=min,median,rounds
+	$(BIN)/pytest-benchmark compare $(abspath $(OLD)) $(abspath $(NEW)) --group-by=name --sort=name --columns=min,median,rounds
 
 .venv/pyvenv.cfg:
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or newer found; set PYTHON=/path/to/python" >&2; exit 1; }
