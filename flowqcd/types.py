@@ -42,10 +42,15 @@ class Action(NamedTuple):
 
 
 class LinearOperator(NamedTuple):
-  """A linear map on spinor fields and its adjoint in the inner product sum conj(a) b."""
+  """A linear map A on spinor fields and its adjoint in the inner product <a, b> = sum conj(a) b.
+
+  derivative: (a, b) -> T^a d^a Re <a, A b> at the links that A was made of, antihermitian [Nd, Nc, Nc, V]; None where
+  nobody needs it.
+  """
 
   apply: Callable[[Array], Array]
   adjoint: Callable[[Array], Array]
+  derivative: Callable[[Array, Array], Array] | None = None
 
 
 class FlowResult(NamedTuple):

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 
-from flowqcd.lattice import checkerboard, group, sites, spin
+from flowqcd.lattice import checkerboard, fusion, group, sites, spin
 from flowqcd.types import Array, Boundary, LinearOperator
 
 Shift = Callable[[Array, int, int], Array]
@@ -108,15 +108,31 @@ def hop(links: Array, psi: Array, shift: Shift) -> Array:
   return reconstruct(transport(links, project(psi), shift))
 
 
+def hop_derivative(v: Array, lattice: sites.Extents, a: Array, b: Array) -> Array:
+  """T^a d^a Re <a, H b>, antihermitian [Nd, Nc, Nc, V]. v: flat links with their phases; a, b: [Ns, Nc, V].
+
+  1 -+ gamma_mu = P^dag P with P as in `project`. With dU = omega U and y = x + mu, Re <a, dH b> = Re tr(omega F),
+  F_mu(x) = U_mu(x) sum over half-spin of (P b)(y) (P a)(x)^dag, forward hop, and (P a)(y) (P b)(x)^dag, backward hop.
+  """
+  halves_a, halves_b = fusion.materialise((project(a), project(b)))
+  here = jnp.stack([halves_a[0::2], halves_b[1::2]])
+  ahead = [jnp.stack([halves_b[2 * mu], halves_a[2 * mu + 1]]) for mu in range(len(lattice))]
+  # [2 kinds of hop, Nd, Ns/2, Nc, V]; the sum runs over kinds and half-spin.
+  there = jnp.stack([sites.shift(x, lattice, mu) for mu, x in enumerate(ahead)], axis=1)
+  here, there = fusion.materialise((here.conj(), there))
+  outer = sum(there[k, :, s, :, None] * here[k, :, s, None] for k in range(2) for s in range(there.shape[2]))
+  return -0.5 * group.project(group.mul(v, fusion.materialise(outer)))
+
+
 def gamma5(psi: Array) -> Array:
   """gamma5 psi: the lower half of the spin components changes sign. psi: [Ns, ...]."""
   half = psi.shape[0] // 2
   return jnp.concatenate([psi[:half], -psi[half:]])
 
 
-def _hermitian_pair(apply: Callable[[Array], Array]) -> LinearOperator:
+def _hermitian_pair(apply: Callable[[Array], Array], derivative: Callable[[Array, Array], Array]) -> LinearOperator:
   """An operator A with gamma5 A gamma5 = A^dag."""
-  return LinearOperator(apply, lambda psi: gamma5(apply(gamma5(psi))))
+  return LinearOperator(apply, lambda psi: gamma5(apply(gamma5(psi))), derivative)
 
 
 def wilson(u: Array, kappa: float, boundary: Boundary | None = None) -> LinearOperator:
@@ -124,7 +140,10 @@ def wilson(u: Array, kappa: float, boundary: Boundary | None = None) -> LinearOp
   lattice = sites.extents(u)
   links = hopping_links(u, boundary)
   shift = lambda x, mu, sign: sites.shift(x, lattice, mu, sign)
-  return _hermitian_pair(lambda psi: psi - kappa * hop(links, psi, shift))
+  v = sites.flatten(with_boundary(u, boundary))
+  return _hermitian_pair(
+    lambda psi: psi - kappa * hop(links, psi, shift), lambda a, b: -kappa * hop_derivative(v, lattice, a, b)
+  )
 
 
 def parity_blocks(u: Array, boundary: Boundary | None) -> tuple[LinearOperator, LinearOperator]:
@@ -152,7 +171,15 @@ def schur(u: Array, kappa: float, boundary: Boundary | None = None) -> LinearOpe
   DeGrand and Rossi, Comput. Phys. Commun. 60 (1990) 211. Raises ParityError for odd extents.
   """
   to_even, to_odd = parity_blocks(u, boundary)
-  return _hermitian_pair(lambda psi: psi - kappa**2 * to_odd.apply(to_even.apply(psi)))
+  lattice, v = sites.extents(u), sites.flatten(with_boundary(u, boundary))
+
+  def derivative(a: Array, b: Array) -> Array:
+    # <a, d(H_oe H_eo) b> = <a, dH_oe H_eo b> + <H_oe^dag a, dH_eo b>: one derivative on all sites.
+    wide_a = checkerboard.merge(to_odd.adjoint(a), a, lattice)
+    wide_b = checkerboard.merge(to_even.apply(b), b, lattice)
+    return -(kappa**2) * hop_derivative(v, lattice, wide_a, wide_b)
+
+  return _hermitian_pair(lambda psi: psi - kappa**2 * to_odd.apply(to_even.apply(psi)), derivative)
 
 
 def normal(operator: LinearOperator, mu0: float = 0.0) -> LinearOperator:

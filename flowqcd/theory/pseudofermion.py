@@ -1,8 +1,8 @@
 """Pseudofermion actions for N_f = 2: plain, even/odd, and split in two by Hasenbusch.
 
-All are S = s^dag (A A^dag + mu0)^{-1} s with a source s(u, phi). With X = (A A^dag + mu0)^{-1} s held fixed,
-2 Re <X, s> - |A^dag X|^2 - mu0 |X|^2 has the value of S, up to the square of the solver's error, and the gradient of S in
-both u and phi: one formula serves values, forces and training.
+All are S = s^dag (A A^dag + mu0)^{-1} s with a source s, which is phi or W phi with W = A + i mass gamma5. With
+X = (A A^dag + mu0)^{-1} s held fixed, 2 Re <X, s> - |A^dag X|^2 - mu0 |X|^2 has the value of S, up to the square of the
+solver's error, and the gradient of S in both u and phi: dS = 2 Re <X, dA (phi - A^dag X)>, without phi where s = phi.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from flowqcd.lattice import group, sites, spin
+from flowqcd.lattice import sites, spin
 from flowqcd.theory import dirac, solvers
-from flowqcd.types import Action, Array, Boundary, Fields, Key, LinearOperator, Refreshed
+from flowqcd.types import Action, Array, Boundary, Key, LinearOperator, Refreshed
 
 OperatorOf = Callable[[Array], LinearOperator]
 
@@ -30,24 +30,30 @@ def gaussian(key: Key, u: Array, parities: int) -> Array:
 
 def _quadratic(
   operator_of: OperatorOf,
-  source: Callable[[Array, Fields], Array],
+  mass: float | None,
   mu0: float,
   tolerances: tuple[float | None, float | None],
   refresh: Callable[[Key, Array], Refreshed],
 ) -> Action:
-  """The action s^dag (A A^dag + mu0)^{-1} s; tolerances of the solver in the force and in the value."""
+  """The action s^dag (A A^dag + mu0)^{-1} s, s = phi for mass None and W phi otherwise.
 
-  def surrogate(u: Array, fields: Fields, tol: float | None) -> Array:
-    s, constant = source(u, fields), lax.stop_gradient(u)
-    x = lax.stop_gradient(_solve(operator_of, constant, mu0, lax.stop_gradient(s), tol))
-    back = operator_of(u).adjoint(x)
-    return 2 * solvers.inner(x, s).real - solvers.norm2(back) - mu0 * solvers.norm2(x)
+  tolerances: of the solver in the force and in the value.
+  """
 
-  def value(u: Array, fields: Fields) -> Array:
-    return surrogate(u, fields, tolerances[1])
+  def source(operator: LinearOperator, phi: Array) -> Array:
+    return phi if mass is None else _twisted(operator, mass, phi)
 
-  def force(u: Array, fields: Fields) -> Array:
-    return group.lie_derivative(lambda u: surrogate(u, fields, tolerances[0]))(u)
+  def value(u: Array, phi: Array) -> Array:
+    operator = operator_of(u)
+    s, constant = source(operator, phi), lax.stop_gradient(u)
+    x = lax.stop_gradient(_solve(operator_of, constant, mu0, lax.stop_gradient(s), tolerances[1]))
+    return 2 * solvers.inner(x, s).real - solvers.norm2(operator.adjoint(x)) - mu0 * solvers.norm2(x)
+
+  def force(u: Array, phi: Array) -> Array:
+    operator = operator_of(u)
+    x = _solve(operator_of, u, mu0, source(operator, phi), tolerances[0])
+    moving = -operator.adjoint(x) if mass is None else phi - operator.adjoint(x)
+    return sites.unflatten(2 * operator.derivative(x, moving), sites.extents(u))
 
   return Action(refresh, value, force)
 
@@ -96,7 +102,7 @@ def _regulated(
     chi = gaussian(key, u, parities)
     return Refreshed(_twisted(operator_of(u), mu0**0.5, chi), solvers.norm2(chi))
 
-  return _quadratic(operator_of, lambda u, phi: phi, mu0, tolerances, refresh)
+  return _quadratic(operator_of, None, mu0, tolerances, refresh)
 
 
 def hasenbusch(
@@ -122,8 +128,7 @@ def hasenbusch(
     return Refreshed(m.adjoint(x) - 1j * mass * dirac.gamma5(x), solvers.norm2(chi))
 
   heavy = even_odd(kappa, boundary, mass**2, tolerances)
-  ratio = _quadratic(operator_of, lambda u, phi: _twisted(operator_of(u), mass, phi), 0.0, tolerances, refresh)
-  return heavy, ratio
+  return heavy, _quadratic(operator_of, mass, 0.0, tolerances, refresh)
 
 
 def _twisted(operator: LinearOperator, mass: float, psi: Array) -> Array:

@@ -67,7 +67,7 @@ def test_the_summary_has_all_numbers_and_they_agree(finished):
   assert not [key for key in KEYS if summary.get(key) is None]
   assert summary["ess_marginal"] > 0.85 and summary["ess_haar"] < 0.3
   assert summary["weight_warnings"] == summary["metropolis_warnings"] == []
-  assert summary["num_flow_samples"] == 256 and summary["num_hmc_trajectories"] == 800
+  assert summary["num_flow_samples"] == 256 and summary["num_hmc_trajectories"] == 2400
   assert abs(summary["hmc_exp_minus_dh"] - 1) < 4 * summary["hmc_exp_minus_dh_err"]
   assert summary["ess_joint_by_draws"]["8"] == pytest.approx(summary["ess_joint"], rel=1e-12)
   assert 0.3 < summary["ess_joint_by_draws"]["1"] < summary["ess_joint"] < summary["ess_joint_exact_det"]
@@ -140,7 +140,7 @@ def test_killed_anywhere_and_run_again_it_ends_the_same(finished, environment, t
 def test_frozen_streams_are_reported(environment, tmp_path):
   # Hopeless trajectories: nothing is ever accepted.
   flags = ["--config.hmc.tau=60", "--config.hmc.steps=1", "--config.theory.beta=60", "--config.hmc.thermalisation=0",
-           "--config.theory.num_flavours=0", "--config.hmc.trajectories=16"]  # fmt: skip
+           "--config.theory.num_flavours=0", "--config.hmc.trajectories=20"]  # fmt: skip
   result = _run(environment, "run_hmc", tmp_path / "a", *flags)
   assert result.returncode == 2
   assert "accepted no proposal" in result.stderr or "never moved" in result.stderr
