@@ -26,20 +26,30 @@ def start(config: Experiment, several_hosts: bool = False) -> jnp.dtype:
 
   Raises ValueError on several hosts unless the stage runs there.
   """
-  flag = "--xla_force_host_platform_device_count"
-  if flag not in os.environ.get("XLA_FLAGS", ""):
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}={cores}".strip()
+  cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+  _add_xla_flag("--xla_force_host_platform_device_count", cores)
+  if config.compilation == "quick":
+    _add_xla_flag("--xla_backend_optimization_level", 0)
+    # Unknown flags end the process, and this one is XLA's own; without optimisation these emitters only cost time.
+    if (0, 10) <= jax.__version_info__ < (0, 11):
+      _add_xla_flag("--xla_cpu_use_fusion_emitters", "false")
   # JAX reports every kind of accelerator that it did not find.
   logging.getLogger("jax._src.xla_bridge").setLevel(logging.WARNING)
   _watch_compilation()
   jax.config.update("jax_enable_x64", True)
   cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "flowqcd" / "xla"
   jax.config.update("jax_compilation_cache_dir", str(cache))
-  jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+  jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
   if jax.process_count() > 1 and not several_hosts:
     raise ValueError("only training runs on several hosts; run the other stages on one")
   return jnp.dtype("complex64" if config.precision == "single" else "complex128")
+
+
+def _add_xla_flag(name: str, value: int | str) -> None:
+  """Set a flag of XLA's that the user has not set; they count until JAX makes its first array."""
+  flags = os.environ.get("XLA_FLAGS", "")
+  if name not in flags:
+    os.environ["XLA_FLAGS"] = f"{flags} {name}={value}".strip()
 
 
 _compilations: list[tuple[float, float]] = []

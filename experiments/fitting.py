@@ -26,7 +26,7 @@ class Phase(NamedTuple):
 
 
 class Task(NamedTuple):
-  """What is trained and how. gradient and fixed: as of loop.train. evaluate: params -> log weights of fixed samples.
+  """What is trained and how. gradient and fixed: as of loop.make_step. evaluate: params -> log weights of fixed samples.
 
   name: of progress lines and of `<name>.jsonl` and `<name>.png`. folder: of checkpoints, within the run's.
   """
@@ -67,12 +67,10 @@ def _steps(task: Task, folder: pathlib.Path, state: loop.State, saver: checkpoin
   progress = environment.Progress(task.name, last, int(state.step))
   writer = metrics.Writer(folder / f"{task.name}.jsonl", resume_step=int(state.step))
   clock = time.process_time() - writer.last("cpu_seconds", 0.0)
+  advance = loop.make_step(task.gradient, task.transformation, task.chunk, task.max_growth, task.fixed)
   for phase in task.phases:
     start = state
-    for state, result in loop.train(
-      start, task.gradient, task.transformation, phase.until, phase.batch, task.chunk,
-      task.max_bad_steps, task.max_growth, task.fixed,
-    ):  # fmt: skip
+    for state, result in loop.train(start, advance, phase.until, phase.batch, task.max_bad_steps):
       step, log_w = int(state.step), np.asarray(result.log_w)
       row = {
         "loss": float(-log_w.mean()),

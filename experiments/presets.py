@@ -102,6 +102,7 @@ _SMOKE = Experiment(
   conditional_training=ConditionalTraining(
     steps=(2, 2), batches=(16, 16), rates=(1e-3, 5e-4), evaluate_every=2, num_evaluate=16, checkpoint_every=2
   ),
+  compilation="quick",
   output="runs/smoke",
 )
 

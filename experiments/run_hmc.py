@@ -90,7 +90,7 @@ def _thermalised(config: settings.Experiment, advance, dtype: jnp.dtype) -> Arra
   theory = config.theory
   prior = priors.haar(theory.nc, theory.lattice, dtype)
   keys = distributed.item_keys(jax.random.fold_in(jax.random.key(config.seed), 6), 0, 0, config.hmc.streams)
-  u = jax.vmap(prior.sample)(keys)
+  u = jax.jit(jax.vmap(prior.sample))(keys)
   piece = config.hmc.thin * _parts_together(config)
   progress = environment.Progress("hmc thermalisation", config.hmc.thermalisation)
   for first in range(0, config.hmc.thermalisation, piece):

@@ -244,6 +244,7 @@ class Experiment:
   hmc: HMC = HMC()
   measurement: Measurement = Measurement()
   precision: str = field("double", "Working precision: single or double.")
+  compilation: str = field("full", "full, or quick: programs compile in two thirds of the time and run slower.")
   seed: int = field(2208, "Seed of all randomness.")
   output: str = field("runs/reproduce", "Folder of this run.")
 
@@ -251,6 +252,8 @@ class Experiment:
     """Raise ValueError for combinations that cannot run."""
     if self.precision not in ("single", "double"):
       raise ValueError(f"precision must be single or double, not '{self.precision}'")
+    if self.compilation not in ("full", "quick"):
+      raise ValueError(f"compilation must be full or quick, not '{self.compilation}'")
     if self.marginal not in ("trivializing", "spectral"):
       raise ValueError(f"marginal must be trivializing or spectral, not '{self.marginal}'")
     if self.marginal == "trivializing" and min(self.theory.lattice) < 3:

@@ -64,8 +64,8 @@ def run(config: settings.Experiment) -> Trained:
 def prepare(config: settings.Experiment) -> tuple[loop.State, optax.GradientTransformation]:
   """The state before the first step, in training precision, and the optimiser with the phases' rates."""
   training, root = config.conditional_training, jax.random.key(config.seed)
-  initial = systems.conditional_model(config, training.precision, training.mu0).init(jax.random.fold_in(root, 8))
-  params = systems.in_precision(initial, systems.dtype(training.precision))
+  init = jax.jit(systems.conditional_model(config, training.precision, training.mu0).init)
+  params = systems.in_precision(init(jax.random.fold_in(root, 8)), systems.dtype(training.precision))
   transformation = optimizer.make(config.optimizer, optimizer.stairs(training.steps, training.rates))
   return loop.initial_state(jax.random.fold_in(root, 9), params, transformation), transformation
 

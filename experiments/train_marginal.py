@@ -61,7 +61,7 @@ def prepare(config: settings.Experiment) -> Setup:
   """The model in training precision, its optimiser, and the state before the first step."""
   dtype = systems.dtype(config.training.precision)
   model, root = systems.marginal_model(config, dtype), jax.random.key(config.seed)
-  params = systems.in_precision(model.init(jax.random.fold_in(root, 0)), dtype)
+  params = systems.in_precision(jax.jit(model.init)(jax.random.fold_in(root, 0)), dtype)
   transformation = optimizer.make(config.optimizer)
   state = loop.initial_state(jax.random.fold_in(root, 1), params, transformation)
   if config.training.start_from:

@@ -50,7 +50,7 @@ _MEMORY = 0.05
 def initial_state(key: Key, params: Params, optimizer: optax.GradientTransformation) -> State:
   """State before the first step. The key is stored as raw data, as checkpoints need it."""
   zero = jnp.zeros((), jnp.int32)
-  return State(zero, jax.random.key_data(key), params, optimizer.init(params), zero, jnp.zeros(()))
+  return State(zero, jax.random.key_data(key), params, jax.jit(optimizer.init)(params), zero, jnp.zeros(()))
 
 
 def make_update(
@@ -85,38 +85,54 @@ def make_update(
   return update
 
 
-def train(
-  state: State,
+def make_step(
   gradient: Callable[..., tuple[Params, Any]],
   optimizer: optax.GradientTransformation,
-  num_steps: int,
-  batch: int,
   chunk: int,
-  max_bad_steps: int = 20,
   max_growth: float = 100.0,
   fixed: tuple = (),
-) -> Iterator[tuple[State, Metrics]]:
-  """Yield (state, metrics) after every step until state.step reaches num_steps.
+) -> Callable[[State, int], tuple[State, Metrics]]:
+  """(state, batch) -> the state after a step of that many samples over all hosts, and its metrics.
 
   gradient: as of objectives.reverse_kl, for one sample; fixed: its arguments after the key. Sample i of step s has the key
   fold_in(fold_in(key, s), i), so a resumed run repeats an uninterrupted one bit for bit, on any number of devices up to
-  rounding. Raises ValueError if devices do not divide the batch, Diverged when more than max_bad_steps steps in a row were
-  skipped (see make_update).
+  rounding. Raises ValueError if devices do not divide the batch.
   """
-  distributed.check_divisible(batch, "batch")
   mean_gradient = distributed.data_parallel(gradient, chunk, fixed)
   update = make_update(optimizer, max_growth)
-  key = jax.random.wrap_key_data(state.key)
-  local = batch // jax.process_count()
-  bad = 0
-  while int(state.step) < num_steps:
-    keys = distributed.item_keys(key, state.step, jax.process_index() * local, local)
+
+  def step(state: State, batch: int) -> tuple[State, Metrics]:
+    distributed.check_divisible(batch, "batch")
+    local = batch // jax.process_count()
+    keys = distributed.item_keys(jax.random.wrap_key_data(state.key), state.step, jax.process_index() * local, local)
     mean, outcome = mean_gradient(state.params, keys)
     state, norm, taken = update(state, mean)
-    bad = 0 if bool(taken) else bad + 1
+    return state, Metrics(outcome.log_w, norm, taken)
+
+  return step
+
+
+def train(
+  state: State,
+  step: Callable[[State, int], tuple[State, Metrics]],
+  num_steps: int,
+  batch: int,
+  max_bad_steps: int = 20,
+) -> Iterator[tuple[State, Metrics]]:
+  """Yield (state, metrics) after every step, as of make_step, until state.step reaches num_steps.
+
+  Raises ValueError if devices do not divide the batch, Diverged when more than max_bad_steps steps in a row were skipped
+  (see make_update).
+  """
+  # Where every later state lies: the update compiles once.
+  state = jax.device_put(state, jax.local_devices()[0])
+  bad = 0
+  while int(state.step) < num_steps:
+    state, metrics = step(state, batch)
+    bad = 0 if bool(metrics.taken) else bad + 1
     if bad > max_bad_steps:
       raise Diverged(
         f"{bad} steps in a row up to step {int(state.step)} had no finite gradient of usual size (the last norm was "
-        f"{float(norm):.3g}, usual {float(state.norm):.3g}); the last good checkpoint is kept"
+        f"{float(metrics.gradient_norm):.3g}, usual {float(state.norm):.3g}); the last good checkpoint is kept"
       )
-    yield state, Metrics(outcome.log_w, norm, taken)
+    yield state, metrics

@@ -118,7 +118,7 @@ def test_training_lowers_the_loss_of_the_hopping_flow():
   )
   state = loop.initial_state(jax.random.key(1), params, transformation)
   gradient = objectives.conditional_kl(propose, model)
-  for state, _ in loop.train(state, gradient, transformation, 60, 32, 8, fixed=(u,)):
+  for state, _ in loop.train(state, loop.make_step(gradient, transformation, 8, fixed=(u,)), 60, 32):
     pass
   estimate = jax.jit(joint.log_determinant(model, 1024, 64))
   loss = lambda p: -np.asarray(estimate(p, u, jax.random.key(2)).log_draws)

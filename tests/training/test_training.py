@@ -94,7 +94,7 @@ def test_training_improves_the_flow(path, least):
     return float(weights.ess(jax.jit(jax.vmap(log_w))(jax.random.split(jax.random.key(5), 512))))
 
   before = ess(state.params)
-  for state, result in loop.train(state, gradient, transformation, 60, 32, 8):
+  for state, result in loop.train(state, loop.make_step(gradient, transformation, 8), 60, 32):
     assert bool(result.taken) and result.log_w.shape == (32,)
   assert int(state.step) == 60 and int(state.skipped) == 0
   after = ess(state.params)
@@ -103,8 +103,8 @@ def test_training_improves_the_flow(path, least):
 
 def test_resumed_training_repeats_bit_for_bit():
   _, gradient, transformation, state = _setup()
-  straight = [s for s, _ in loop.train(state, gradient, transformation, 6, 8, 2)]
-  resumed = [s for s, _ in loop.train(straight[2], gradient, transformation, 6, 8, 2)]
+  straight = [s for s, _ in loop.train(state, loop.make_step(gradient, transformation, 2), 6, 8)]
+  resumed = [s for s, _ in loop.train(straight[2], loop.make_step(gradient, transformation, 2), 6, 8)]
   jax.tree.map(np.testing.assert_array_equal, resumed[-1], straight[-1])
 
 
@@ -117,14 +117,14 @@ def test_bad_steps_are_skipped_and_counted_and_end_it_when_there_are_too_many():
     return {"w": jnp.where(bad, jnp.nan, params["w"])}, objectives.Outcome(jnp.zeros(()))
 
   state = loop.initial_state(jax.random.key(0), params, transformation)
-  for state, _ in loop.train(state, sometimes, transformation, 30, 4, 1):
+  for state, _ in loop.train(state, loop.make_step(sometimes, transformation, 1), 30, 4):
     assert np.isfinite(state.params["w"]).all()
   assert 0 < int(state.skipped) < 30 and float(state.params["w"][0]) < 1
 
   always = lambda params, key: ({"w": jnp.full(2, jnp.nan)}, objectives.Outcome(jnp.zeros(())))
   state = loop.initial_state(jax.random.key(0), params, transformation)
   with pytest.raises(loop.Diverged, match="no finite gradient"):
-    for state, _ in loop.train(state, always, transformation, 100, 4, 1, max_bad_steps=5):
+    for state, _ in loop.train(state, loop.make_step(always, transformation, 1), 100, 4, max_bad_steps=5):
       pass
   np.testing.assert_array_equal(state.params["w"], 1)
 
