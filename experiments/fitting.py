@@ -5,10 +5,9 @@ from __future__ import annotations
 import pathlib
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import optax
 
 from experiments import environment
 from flowqcd import distributed
@@ -26,24 +25,20 @@ class Phase(NamedTuple):
 
 
 class Task(NamedTuple):
-  """What is trained and how. gradient and fixed: as of loop.make_step. evaluate: params -> log weights of fixed samples.
+  """What is trained and how. step: as of loop.make_step. evaluate: params -> log weights of fixed samples.
 
   name: of progress lines and of `<name>.jsonl` and `<name>.png`. folder: of checkpoints, within the run's.
   """
 
   name: str
   folder: str
-  gradient: Callable[..., tuple[Params, Any]]
-  fixed: tuple
-  transformation: optax.GradientTransformation
+  step: Callable[[loop.State, int], tuple[loop.State, loop.Metrics]]
   phases: tuple[Phase, ...]
-  chunk: int
   evaluate: Callable[[Params], np.ndarray]
   evaluate_every: int
   checkpoint_every: int
   keep: int
   max_bad_steps: int
-  max_growth: float
 
 
 def run(task: Task, folder: pathlib.Path, state: loop.State) -> Params:
@@ -67,10 +62,9 @@ def _steps(task: Task, folder: pathlib.Path, state: loop.State, saver: checkpoin
   progress = environment.Progress(task.name, last, int(state.step))
   writer = metrics.Writer(folder / f"{task.name}.jsonl", resume_step=int(state.step))
   clock = time.process_time() - writer.last("cpu_seconds", 0.0)
-  advance = loop.make_step(task.gradient, task.transformation, task.chunk, task.max_growth, task.fixed)
   for phase in task.phases:
     start = state
-    for state, result in loop.train(start, advance, phase.until, phase.batch, task.max_bad_steps):
+    for state, result in loop.train(start, task.step, phase.until, phase.batch, task.max_bad_steps):
       step, log_w = int(state.step), np.asarray(result.log_w)
       row = {
         "loss": float(-log_w.mean()),

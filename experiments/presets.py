@@ -106,6 +106,19 @@ _SMOKE = Experiment(
   output="runs/smoke",
 )
 
+_SU3_4D = dataclasses.replace(
+  _REPRODUCE,
+  theory=Theory(beta=2.0, num_flavours=0),
+  flow=trivializing.Config(degree=2, lines=False),
+  training=Training(
+    method="natural", num_steps=8, batch=256, chunk=8, precision="single", evaluate_every=1, num_evaluate=256,
+    checkpoint_every=1,
+  ),
+  conditional=Conditional(),
+  sampling=dataclasses.replace(_REPRODUCE.sampling, num_samples=1024, num_haar=0),
+  output="runs/su3_4d",
+)  # fmt: skip
+
 _U1_2D = _two_dimensional(1, 2.0, (8, 8), 16, "runs/u1_2d")
 
 PRESETS = {
@@ -116,6 +129,7 @@ PRESETS = {
   "statistics": _STATISTICS,
   "schwinger": _with_quarks(_U1_2D, 0.2, 800, "runs/schwinger"),
   "su2_2d": _two_dimensional(2, 2.2, (8, 8), 16, "runs/su2_2d"),
+  "su3_4d": _SU3_4D,
   "su3_2d": _two_dimensional(3, 5.0, (8, 8), 24, "runs/su3_2d"),
   "su3_2d_nf2": _with_quarks(_two_dimensional(3, 4.0, (8, 8), 16, ""), 0.2, 400, "runs/su3_2d_nf2"),
   "u1_2d": _U1_2D,
@@ -124,4 +138,5 @@ PRESETS = {
 paper_small: its marginal model, smaller, trained on a CPU in an hour. reproduce: the analytic trivializing flow and the
 hopping expansion at the same point, in minutes. statistics: that with the paper's statistics. u1_2d, su2_2d, su3_2d: pure
 gauge theory in two dimensions, trained in minutes. schwinger, su3_2d_nf2: the same with two flavours, marginal and then
-conditional model. smoke: the whole chain on the Schwinger model in seconds."""
+conditional model. su3_4d: pure gauge theory on 4^4, a trivializing flow trained by natural gradient in minutes. smoke: the
+whole chain on the Schwinger model in seconds."""

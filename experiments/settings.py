@@ -6,7 +6,7 @@ import dataclasses
 
 from experiments.configuration import field
 from flowqcd.flows import coupling, hopping, masks, ptcn, trivializing
-from flowqcd.training import optimizer
+from flowqcd.training import natural, optimizer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +48,7 @@ class Theory:
 class Training:
   """Reverse-KL training of the marginal flow; none for num_steps = 0, the analytic flow."""
 
+  method: str = field("adam", "adam, or natural: natural gradient, for models of few parameters.")
   num_steps: int = field(0, "Optimisation steps; 0 uses the analytic coefficients as they are.")
   batch: int = field(32, "Configurations per step, over all devices.")
   chunk: int = field(4, "Configurations vectorised at once on a device; gradients of chunks are accumulated.")
@@ -71,6 +72,8 @@ class Training:
     """Raise ValueError for settings that cannot train."""
     if self.determinant not in ("stochastic", "exact", "none"):
       raise ValueError(f"training.determinant must be stochastic, exact or none, not '{self.determinant}'")
+    if self.method not in ("adam", "natural"):
+      raise ValueError(f"training.method must be adam or natural, not '{self.method}'")
     if self.precision not in ("single", "double"):
       raise ValueError(f"training.precision must be single or double, not '{self.precision}'")
     if self.max_growth <= 1:
@@ -237,6 +240,7 @@ class Experiment:
   flow: trivializing.Config = trivializing.Config()
   coupling: coupling.Config = coupling.Config()
   optimizer: optimizer.Config = optimizer.Config(learning_rate=0.02, decay_steps=100)
+  natural: natural.Config = natural.Config()
   training: Training = Training()
   conditional: Conditional = Conditional()
   conditional_training: ConditionalTraining = ConditionalTraining()
@@ -254,6 +258,8 @@ class Experiment:
       raise ValueError(f"precision must be single or double, not '{self.precision}'")
     if self.compilation not in ("full", "quick"):
       raise ValueError(f"compilation must be full or quick, not '{self.compilation}'")
+    if self.training.method == "natural" and self.training.determinant == "stochastic" and self.theory.num_flavours:
+      raise ValueError("training.method = natural fits log w itself: it needs training.determinant = exact or none")
     if self.marginal not in ("trivializing", "spectral"):
       raise ValueError(f"marginal must be trivializing or spectral, not '{self.marginal}'")
     if self.marginal == "trivializing" and min(self.theory.lattice) < 3:

@@ -42,21 +42,18 @@ def run(config: settings.Experiment) -> Trained:
   dtype = systems.dtype(training.precision)
   rounded = systems.in_precision(fixed, dtype)
   propose = proposals(config, systems.marginal_model(config, dtype))
+  gradient = objectives.conditional_kl(propose, systems.conditional_model(config, training.precision, training.mu0))
   ends = itertools.accumulate(training.steps)
   task = fitting.Task(
     name="conditional",
     folder="conditional_checkpoints",
-    gradient=objectives.conditional_kl(propose, systems.conditional_model(config, training.precision, training.mu0)),
-    fixed=(rounded,),
-    transformation=transformation,
+    step=loop.make_step(gradient, transformation, training.chunk, config.training.max_growth, fixed=(rounded,)),
     phases=tuple(fitting.Phase(end, batch) for end, batch in zip(ends, training.batches)),
-    chunk=training.chunk,
     evaluate=_evaluation(config, propose, rounded),
     evaluate_every=training.evaluate_every,
     checkpoint_every=training.checkpoint_every,
     keep=training.keep,
     max_bad_steps=config.training.max_bad_steps,
-    max_growth=config.training.max_growth,
   )
   return Trained(fixed, fitting.run(task, folder, state))
 

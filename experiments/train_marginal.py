@@ -15,7 +15,7 @@ from flowqcd import distributed
 from flowqcd.io import checkpoint
 from flowqcd.models import marginal
 from flowqcd.theory import gauge
-from flowqcd.training import loop, objectives, optimizer
+from flowqcd.training import loop, natural, objectives, optimizer
 from flowqcd.types import Params
 
 
@@ -34,17 +34,13 @@ def run(config: settings.Experiment) -> Params:
   task = fitting.Task(
     name="training",
     folder="checkpoints",
-    gradient=objectives.reverse_kl(setup.model, systems.training_target(config), training.path_gradient),
-    fixed=(),
-    transformation=setup.transformation,
+    step=_step(config, setup),
     phases=(fitting.Phase(training.num_steps, training.batch),),
-    chunk=training.chunk,
     evaluate=_evaluation(config, setup.model),
     evaluate_every=training.evaluate_every,
     checkpoint_every=training.checkpoint_every,
     keep=training.keep,
     max_bad_steps=training.max_bad_steps,
-    max_growth=training.max_growth,
   )
   return fitting.run(task, folder, setup.state)
 
@@ -69,6 +65,14 @@ def prepare(config: settings.Experiment) -> Setup:
       params=checkpoint.read(pathlib.Path(config.training.start_from) / "checkpoints", state).params
     )
   return Setup(model, transformation, state)
+
+
+def _step(config: settings.Experiment, setup: Setup) -> Callable[[loop.State, int], tuple[loop.State, loop.Metrics]]:
+  training, target = config.training, systems.training_target(config)
+  if training.method == "natural":
+    return natural.make_step(setup.model, target, config.natural, training.chunk)
+  gradient = objectives.reverse_kl(setup.model, target, training.path_gradient)
+  return loop.make_step(gradient, setup.transformation, training.chunk, training.max_growth)
 
 
 def _evaluation(config: settings.Experiment, model: marginal.Marginal) -> Callable[[Params], np.ndarray]:

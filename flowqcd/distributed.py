@@ -108,13 +108,17 @@ def parallel_map(function: Callable[..., Any], chunk: int, num_shared: int = 0) 
 
 
 def data_parallel(
-  gradient: Callable[..., tuple[Any, Any]], chunk: int, fixed: Any = ()
+  gradient: Callable[..., tuple[Any, Any]],
+  chunk: int,
+  fixed: Any = (),
+  zeros: Callable[[Any], Any] = lambda params: jax.tree.map(jnp.zeros_like, params),
 ) -> Callable[[Any, Key], tuple[Any, Any]]:
   """(params, keys [batch]) -> (mean gradient, per-item outputs [batch]), batch split over devices.
 
   gradient: (params, one item's key, *fixed) -> (gradient tree, output tree); fixed: further arguments, the same at every
-  step and item. Chunks are accumulated, so that a batch may be
-  larger than memory. The mean runs over the devices of all hosts; outputs are this host's, as NumPy arrays.
+  step and item; zeros: params -> a gradient tree of zeros, for what is averaged in a gradient's place. Chunks are
+  accumulated, so that a batch may be larger than memory. The mean runs over the devices of all hosts; outputs are this
+  host's, as NumPy arrays.
   """
 
   def on_device(params: Any, keys: Key, *fixed: Any) -> tuple[Any, Any]:
@@ -128,8 +132,7 @@ def data_parallel(
       total = jax.tree.map(lambda t, g: t + jnp.sum(g, axis=0), total, gradients)
       return total, outputs
 
-    zero = jax.tree.map(jnp.zeros_like, params)
-    total, outputs = lax.scan(accumulate, zero, groups)
+    total, outputs = lax.scan(accumulate, zeros(params), groups)
     mean = lax.pmean(jax.tree.map(lambda t: t / count, total), _AXIS)
     return mean, jax.tree.map(lambda x: x.reshape((count, *x.shape[2:])), outputs)
 

@@ -85,6 +85,16 @@ def make_update(
   return update
 
 
+def step_keys(state: State, batch: int) -> Key:
+  """This host's keys of a step's batch: sample i of step s has fold_in(fold_in(key, s), i). uint32 [batch/hosts, 2].
+
+  Raises ValueError if devices do not divide the batch.
+  """
+  distributed.check_divisible(batch, "batch")
+  local = batch // jax.process_count()
+  return distributed.item_keys(jax.random.wrap_key_data(state.key), state.step, jax.process_index() * local, local)
+
+
 def make_step(
   gradient: Callable[..., tuple[Params, Any]],
   optimizer: optax.GradientTransformation,
@@ -94,18 +104,15 @@ def make_step(
 ) -> Callable[[State, int], tuple[State, Metrics]]:
   """(state, batch) -> the state after a step of that many samples over all hosts, and its metrics.
 
-  gradient: as of objectives.reverse_kl, for one sample; fixed: its arguments after the key. Sample i of step s has the key
-  fold_in(fold_in(key, s), i), so a resumed run repeats an uninterrupted one bit for bit, on any number of devices up to
-  rounding. Raises ValueError if devices do not divide the batch.
+  gradient: as of objectives.reverse_kl, for one sample; fixed: its arguments after the key. With the keys of `step_keys` a
+  resumed run repeats an uninterrupted one bit for bit, on any number of devices up to rounding. Raises ValueError if
+  devices do not divide the batch.
   """
   mean_gradient = distributed.data_parallel(gradient, chunk, fixed)
   update = make_update(optimizer, max_growth)
 
   def step(state: State, batch: int) -> tuple[State, Metrics]:
-    distributed.check_divisible(batch, "batch")
-    local = batch // jax.process_count()
-    keys = distributed.item_keys(jax.random.wrap_key_data(state.key), state.step, jax.process_index() * local, local)
-    mean, outcome = mean_gradient(state.params, keys)
+    mean, outcome = mean_gradient(state.params, step_keys(state, batch))
     state, norm, taken = update(state, mean)
     return state, Metrics(outcome.log_w, norm, taken)
 

@@ -1,0 +1,126 @@
+r"""Natural gradient for models of few parameters: from an analytic start to the optimum in a handful of steps.
+
+With the scores s(U) = d log q(U)/d params at fixed U, the step delta solves
+  (F + ridge) delta = Cov(s, log w),  F = Cov(s, s), log w = -S - log q, over samples U of q.
+Cov(s, log w) is minus the gradient of KL(q||p), and F the Fisher metric, so that delta is the natural gradient (Amari
+1998); and it is the least-squares fit of log w by the scores, the Gauss-Newton step of Var(log w), the loss known as
+VarGrad (arXiv:2010.10436). Its noise is that of what no step can fit: it goes to zero with q -> p.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+from flowqcd import distributed
+from flowqcd.models.marginal import Marginal
+from flowqcd.training import loop, objectives
+from flowqcd.types import Array, Key, Params
+
+
+def _field(default: int | float, doc: str):
+  return dataclasses.field(default=default, metadata={"doc": doc})
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  """Settings of the step."""
+
+  max_parameters: int = _field(1000, "Models of more parameters are refused: the metric is a dense matrix.")
+  ridge: float = _field(2e-5, "Added to the metric, relative to its largest eigenvalue.")
+  max_kl: float = _field(0.3, "A step is shortened to this KL divergence between old and new model.")
+
+  def __post_init__(self) -> None:
+    """Raise ValueError for settings that cannot train."""
+    for name in ("max_parameters", "ridge", "max_kl"):
+      if getattr(self, name) <= 0:
+        raise ValueError(f"natural.{name} must be positive, not {getattr(self, name)}")
+
+
+class Moments(NamedTuple):
+  """Of scores s [P] and log w over samples: means of s, s s^T, s log w, and log w."""
+
+  score: Array
+  square: Array
+  cross: Array
+  log_w: Array
+
+
+class Step(NamedTuple):
+  """direction: the change of the parameters [P]. kl: of the old model from the new one, to second order, before the step
+  was shortened. gain: by how much the loss falls if it were linear, delta . Cov(s, log w)."""
+
+  direction: np.ndarray
+  kl: float
+  gain: float
+
+
+def moments(model: Marginal, target: objectives.Target) -> Callable[[Params, Key], tuple[Moments, objectives.Outcome]]:
+  """(params, key) -> one sample's terms of Moments, and its log weight: what a batch is averaged over.
+
+  target.value must be the action itself: it enters the fit. The scores cost a gradient through the flow's inverse.
+  """
+
+  def one(params: Params, key: Key) -> tuple[Moments, objectives.Outcome]:
+    sample = model.sample(params, key)
+    log_w = -target.value(sample.u) - sample.log_q
+    score = ravel_pytree(jax.grad(model.log_prob)(params, sample.u))[0]
+    # Differences of nearly equal moments follow, so they are kept in the widest type there is.
+    wide = jnp.zeros((), float).dtype
+    s, w = score.astype(wide), log_w.astype(wide)
+    return Moments(s, jnp.outer(s, s), s * w, w), objectives.Outcome(log_w)
+
+  return one
+
+
+def solve(config: Config, mean: Moments) -> Step | None:
+  """The step from the moments' means; None where they are not finite."""
+  score, square, cross, log_w = (np.asarray(x, float) for x in mean)
+  if not all(np.isfinite(x).all() for x in (score, square, cross, log_w)):
+    return None
+  metric = square - np.outer(score, score)
+  right = cross - score * log_w
+  values, vectors = np.linalg.eigh(metric)
+  direction = vectors @ ((vectors.T @ right) / (values + config.ridge * values[-1]))
+  kl = 0.5 * float(direction @ metric @ direction)
+  return Step(direction * min(1.0, np.sqrt(config.max_kl / max(kl, 1e-300))), kl, float(direction @ right))
+
+
+def make_step(
+  model: Marginal, target: objectives.Target, config: Config, chunk: int
+) -> Callable[[loop.State, int], tuple[loop.State, loop.Metrics]]:
+  """(state, batch) -> the state after a step, and its metrics, with the keys of loop.make_step; for loop.train.
+
+  The batch should be several times the number of parameters. A batch whose moments are not finite changes nothing.
+  Raises ValueError for a model of too many parameters.
+  """
+  term = moments(model, target)
+
+  def zeros(params: Params) -> Moments:
+    size = ravel_pytree(params)[0].size
+    return Moments(*(jnp.zeros(shape, float) for shape in ((size,), (size, size), (size,), ())))
+
+  mean_moments = distributed.data_parallel(term, chunk, zeros=zeros)
+
+  def step(state: loop.State, batch: int) -> tuple[loop.State, loop.Metrics]:
+    flat, unflatten = ravel_pytree(state.params)
+    if flat.size > config.max_parameters:
+      raise ValueError(
+        f"natural gradient needs at most natural.max_parameters = {config.max_parameters} parameters, not {flat.size}"
+      )
+    mean, outcome = mean_moments(state.params, loop.step_keys(state, batch))
+    found = solve(config, mean)
+    taken = found is not None
+    if found is not None:
+      state = state._replace(params=unflatten(flat + jnp.asarray(found.direction, flat.dtype)))
+    size = float(np.linalg.norm(found.direction)) if taken else float("nan")
+    skipped = state.skipped + jnp.asarray(not taken, state.skipped.dtype)
+    return state._replace(step=state.step + 1, skipped=skipped), loop.Metrics(outcome.log_w, size, taken)
+
+  return step
