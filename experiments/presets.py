@@ -92,7 +92,7 @@ def _with_quarks(base: Experiment, kappa: float, steps: int, output: str) -> Exp
 
 _SMOKE = Experiment(
   theory=Theory(nc=1, lattice=(4, 4), beta=1.0, kappa=0.15, boundary=(-1.0, 1.0)),
-  flow=trivializing.Config(steps=1),
+  flow=trivializing.Config(steps=2),
   coupling=coupling.Config(layers=8, bins=4, net=conv.Config(hidden=(4,))),
   training=Training(num_steps=4, batch=16, evaluate_every=2, num_evaluate=16, checkpoint_every=2, num_noise=2),
   sampling=Sampling(num_samples=256, batch=64, chunk=64, num_haar=256),
@@ -109,7 +109,7 @@ _SMOKE = Experiment(
 _SU3_4D = dataclasses.replace(
   _REPRODUCE,
   theory=Theory(beta=2.0, num_flavours=0),
-  flow=trivializing.Config(degree=2, lines=False),
+  flow=trivializing.Config(degree=2, steps=4, lines=False),
   training=Training(
     method="natural", num_steps=8, batch=256, chunk=8, precision="single", evaluate_every=1, num_evaluate=256,
     checkpoint_every=1,
