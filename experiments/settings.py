@@ -216,6 +216,28 @@ class HMC:
 
 
 @dataclasses.dataclass(frozen=True)
+class Annealing:
+  """From the flow's coupling to the theory's by HMC trajectories, with exact weights."""
+
+  start_beta: float = field(0.0, "Coupling that the flow aims at; theory.beta is the last.")
+  stages: int = field(16, "Trajectories, one at each new coupling.")
+  transport: bool = field(True, "Move the links along a fitted flow between couplings.")
+  nodes: int = field(9, "Couplings at which HMC streams fit that flow.")
+  streams: int = field(64, "Those streams.")
+  trajectories: int = field(20, "Trajectories of each stream at each coupling, of which the second half is used.")
+  degree: int = field(3, "Degree in the coupling of the fitted flow's coefficients.")
+
+  def __post_init__(self) -> None:
+    """Raise ValueError for settings that cannot run."""
+    if self.start_beta < 0 or self.stages < 1:
+      raise ValueError(
+        f"annealing needs start_beta >= 0 and at least one stage, not {self.start_beta} and {self.stages}"
+      )
+    if self.nodes <= self.degree or min(self.degree, self.streams) < 1 or self.trajectories < 2:
+      raise ValueError("annealing needs more nodes than its degree, a degree and streams of at least 1, 2 trajectories")
+
+
+@dataclasses.dataclass(frozen=True)
 class Measurement:
   """Observables of stored configurations."""
 
@@ -246,6 +268,7 @@ class Experiment:
   conditional_training: ConditionalTraining = ConditionalTraining()
   sampling: Sampling = Sampling()
   hmc: HMC = HMC()
+  annealing: Annealing = Annealing()
   measurement: Measurement = Measurement()
   precision: str = field("double", "Working precision: single or double.")
   compilation: str = field("full", "full, or quick: programs compile in two thirds of the time and run slower.")

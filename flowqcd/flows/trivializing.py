@@ -9,6 +9,7 @@ L0 S~_t, which is exact in the loops; what remains is the step error of the inte
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import jax.numpy as jnp
 import numpy as np
@@ -149,3 +150,25 @@ def make(config: Config, target: Target, nc: int, lattice: sites.Extents) -> Flo
     forward=lambda params, z: run(params, z, 0.0, 1.0),
     inverse=lambda params, u: run(params, u, 1.0, 0.0),
   )
+
+
+def path(coefficients: Array | np.ndarray, lattice: sites.Extents, steps: int = 1) -> Callable[..., FlowResult]:
+  """(links, start, stop) -> FlowResult of the flow from e^{-start S} to e^{-stop S}, S = -(1/Nc) sum Re tr P.
+
+  dU/ds = -T^a d^a S~_s U, S~_s = sum_kj coefficients_kj s^j W_k; coefficients: [8, degree + 1], as `continuity.fit` finds
+  them for a theory. Backwards for stop < start, in `steps` equal steps. Raises ValueError for another number of loops.
+  """
+  if np.shape(coefficients)[0] != loop_action.NUM_LOCAL:
+    raise ValueError(f"a path has coefficients of {loop_action.NUM_LOCAL} loops, not {np.shape(coefficients)[0]}")
+
+  def rate(s: Array, v: Array) -> tuple[Array, Array]:
+    powers = s ** jnp.arange(np.shape(coefficients)[1], dtype=v.real.dtype)
+    local = jnp.asarray(coefficients, v.real.dtype) @ powers
+    action = loop_action.evaluate(v, lattice, jnp.concatenate([local, jnp.zeros(len(lattice), local.dtype)]))
+    return -action.gradient, action.laplacian
+
+  def run(u: Array, start: Array, stop: Array) -> FlowResult:
+    end = integrators.transport(integrators.CARPENTER_KENNEDY4, rate, sites.flatten(u), start, stop, steps)
+    return FlowResult(sites.unflatten(end.u, lattice), end.integral)
+
+  return run

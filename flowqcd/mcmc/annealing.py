@@ -3,8 +3,8 @@ r"""Annealed importance sampling: from weighted links of one coupling to weighte
 From a start with weight w_0 = e^{-S_0(U)}/q(U), each stage k = 1 .. n multiplies the weight by e^{S_{k-1}(U) - S_k(U)}
 and then moves U by a kernel that leaves e^{-S_k} invariant. Then E[w_n f(U_n)] = integral of e^{-S_n} f for every f,
 however far from equilibrium the moves are: reweighting and ln Z are exact, and the ESS says what the stages were worth.
-Neal, physics/9803008; Jarzynski, cond-mat/9610209. With a flow as the start this is a stochastic normalizing flow,
-arXiv:2002.06707 and, for lattice fields, 2201.08862.
+Neal, physics/9803008; Jarzynski, cond-mat/9610209. With flows, as the start or between the stages, this is a stochastic
+normalizing flow, arXiv:2002.06707 and, for lattice fields, 2201.08862.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from flowqcd.mcmc import hmc
-from flowqcd.types import Action, Array, Kernel, Key
+from flowqcd.types import Action, Array, FlowResult, Kernel, Key
 
 
 class Annealed(NamedTuple):
@@ -32,11 +32,14 @@ def make(
   action_at: Callable[[Array], Action],
   couplings: Sequence[float] | Array,
   kernel_of: Callable[[Action], Kernel] = hmc.make,
+  transport: Callable[[Array, Array, Array], FlowResult] | None = None,
 ) -> Callable[[Key, Array, Array], Annealed]:
   """(key, links, log weight for couplings[0]) -> Annealed for couplings[-1]. `jax.vmap` it for many starts.
 
   action_at: a coupling, traced -> its Action, without auxiliary fields. kernel_of: moves that keep e^{-S}; one step for
-  each stage. All stages are one program. Raises ValueError for less than two couplings, or actions with auxiliary fields.
+  each stage. transport: (links, old coupling, new) -> an invertible map f of the links before the weight is changed, which
+  is then by e^{S_{k-1}(U) - S_k(f(U))} |det df/dU|. All stages are one program. Raises ValueError for less than two
+  couplings, or actions with auxiliary fields.
   """
   couplings = jnp.asarray(couplings, float)
   if couplings.ndim != 1 or len(couplings) < 2:
@@ -52,8 +55,9 @@ def make(
         raise ValueError(
           "annealing is for actions without auxiliary fields, which the weight would have to average over"
         )
-      log_w = log_w + action_at(old).value(u, ()) - after.value(u, ())
-      state, info = kernel_of(after).step(key, hmc.State(u))
+      moved = FlowResult(u, jnp.zeros((), real)) if transport is None else transport(u, old, new)
+      log_w = log_w + action_at(old).value(u, ()) - after.value(moved.point, ()) + moved.logdet
+      state, info = kernel_of(after).step(key, hmc.State(moved.point))
       return (state.u, log_w), info.accepted.astype(real)
 
     at = couplings.astype(real)

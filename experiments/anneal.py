@@ -1,0 +1,168 @@
+"""Annealed importance sampling from a flow to a stronger coupling: `python -m experiments.anneal --preset=su3_4d ...`."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import pathlib
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments import configuration, environment, presets, settings, summary, systems, train_marginal
+from flowqcd import distributed
+from flowqcd.analysis import figures, weights
+from flowqcd.flows import trivializing
+from flowqcd.io import ensembles, files, metrics
+from flowqcd.mcmc import annealing, hmc
+from flowqcd.models import priors
+from flowqcd.theory import gauge, observables
+from flowqcd.training import continuity
+from flowqcd.types import Action, Array, Kernel, Key, Params
+
+
+def run(config: settings.Experiment) -> dict[str, Any]:
+  """Fill the ensemble `annealed` up to sampling.num_samples and return what annealed.json says of it.
+
+  A flow for annealing.start_beta, its parameters those of training.start_from or the analytic ones, then
+  annealing.stages trajectories of HMC at couplings up to theory.beta, and between them steps along a flow that is fitted
+  before, to other samples: its coefficients stay in path.json. ESS, ln Z and the plaquette are of theory.beta, exact
+  for any number of stages. Raises ValueError for a theory with quarks.
+  """
+  if config.theory.num_flavours:
+    raise ValueError("annealing is for pure gauge theory: set theory.num_flavours = 0")
+  environment.start(config)
+  folder = environment.claim(config)
+  start = dataclasses.replace(config, theory=dataclasses.replace(config.theory, beta=config.annealing.start_beta))
+  params = train_marginal.prepare(start).state.params
+  store = ensembles.Ensemble.open_or_create(folder / "annealed", environment.provenance(config))
+  draw = distributed.parallel_map(_sampler(config, start, _path(config, folder)), config.sampling.chunk, num_shared=1)
+  key, total, done = jax.random.fold_in(jax.random.key(config.seed), 12), config.sampling.num_samples, len(store)
+  progress = environment.Progress("annealed samples", total, done)
+  while done < total:
+    count, clock = min(config.sampling.batch, total - done), time.process_time()
+    batch = jax.device_get(draw(params, distributed.item_keys(key, 0, done, count)))
+    if not np.isfinite(batch["log_w"]).all():
+      raise ValueError(f"samples {done} to {done + count}: log_w not finite")
+    store.append(batch, {"cpu_seconds": time.process_time() - clock})
+    done += count
+    progress.update(done, f"ess {float(weights.ess(store.read('log_w'))):.4f}")
+  return _conclude(config, folder, store)
+
+
+def _kernel_of(config: settings.Experiment) -> Callable[[Action], Kernel]:
+  table = systems.INTEGRATORS[config.hmc.integrator]
+  return functools.partial(hmc.make, tau=config.hmc.tau, steps=config.hmc.steps, integrator=table)
+
+
+def _path(config: settings.Experiment, folder: pathlib.Path) -> continuity.Fit | None:
+  """The fitted flow between couplings, from path.json where it is; None where there shall be none."""
+  plan, record = config.annealing, folder / "path.json"
+  if not plan.transport:
+    return None
+  if not record.exists():
+    couplings = np.linspace(plan.start_beta, config.theory.beta, plan.nodes)
+    clock = time.process_time()
+    found = continuity.fit(couplings, _pilot(config, couplings), plan.degree)
+    numbers = {name: x.tolist() for name, x in found._asdict().items()}
+    metrics.write_json(record, numbers | {"cpu_seconds": time.process_time() - clock})
+  numbers = metrics.read_json(record)
+  return continuity.Fit(*(np.array(numbers[name]) for name in continuity.Fit._fields))
+
+
+def _pilot(config: settings.Experiment, couplings: np.ndarray) -> continuity.Terms:
+  """Terms [n, streams * used trajectories] of HMC streams that go from one coupling to the next."""
+  plan, theory = config.annealing, config.theory
+  root = jax.random.fold_in(jax.random.key(config.seed), 13)
+  used = plan.trajectories - plan.trajectories // 2
+
+  def at_coupling(beta: Array, u: Array, key: Key) -> tuple[Array, continuity.Terms]:
+    kernel = _kernel_of(config)(gauge.action(beta))
+    move = lambda u, key: (kernel.step(key, hmc.State(u)).state.u, None)
+
+    def measured(u: Array, key: Key) -> tuple[Array, continuity.Terms]:
+      u, _ = move(u, key)
+      return u, continuity.terms(u, beta)
+
+    split = jax.random.split(key, plan.trajectories)
+    u, _ = jax.lax.scan(move, u, split[:-used])
+    return jax.lax.scan(measured, u, split[-used:])
+
+  advance = distributed.parallel_map(at_coupling, config.sampling.chunk, num_shared=1)
+  u = jax.jit(jax.vmap(priors.haar(theory.nc, theory.lattice, systems.dtype(config.precision)).sample))(
+    distributed.item_keys(root, 0, 0, plan.streams)
+  )
+  progress, found = environment.Progress("fitting a path (couplings)", len(couplings)), []
+  for index, beta in enumerate(couplings):
+    keys = distributed.item_keys(root, index + 1, 0, plan.streams)
+    u, measured = advance(jnp.asarray(beta, u.real.dtype), u, keys)
+    found.append(jax.tree.map(lambda x: np.asarray(x).reshape(-1, *x.shape[2:]), measured))
+    progress.update(index + 1)
+  return continuity.Terms(*(np.stack(x) for x in zip(*found)))
+
+
+def _sampler(config: settings.Experiment, start: settings.Experiment, path: continuity.Fit | None):
+  model, plan = systems.marginal_model(start, systems.dtype(config.precision)), config.annealing
+  ends = (plan.start_beta, config.theory.beta)
+  if path is None:
+    couplings, transport = np.linspace(*ends, plan.stages + 1), None
+  else:
+    couplings = continuity.schedule(np.linspace(*ends, plan.nodes), path.residual, plan.stages)
+    transport = trivializing.path(path.coefficients, config.theory.lattice)
+  anneal = annealing.make(gauge.action, couplings, _kernel_of(config), transport)
+
+  def one(params: Params, key: Key) -> dict[str, Array]:
+    first, second = jax.random.split(key)
+    sample = model.sample(params, first)
+    log_w = -gauge.wilson(sample.u, plan.start_beta) - sample.log_q
+    end = anneal(second, sample.u, log_w)
+    return {
+      "u": end.u,
+      "log_w": end.log_w,
+      "log_w_start": log_w,
+      "acceptance": end.acceptance,
+      "mean_plaquette": observables.mean_plaquette(end.u),
+    }
+
+  return one
+
+
+def _conclude(config: settings.Experiment, folder: pathlib.Path, store: ensembles.Ensemble) -> dict[str, Any]:
+  log_w, clock = store.read("log_w"), store.attributes("cpu_seconds")
+  ess, log_z = float(weights.ess(log_w)), weights.log_z(log_w)
+  plaquette = weights.reweighted_mean(log_w, store.read("mean_plaquette"))
+  numbers = {
+    "num_samples": len(log_w),
+    "ess": ess,
+    "ess_err": weights.ess_error(log_w),
+    "ess_start": float(weights.ess(store.read("log_w_start"))),
+    "log_z": float(log_z.value),
+    "log_z_err": float(log_z.error),
+    "mean_plaquette": float(plaquette.value),
+    "mean_plaquette_err": float(plaquette.error),
+    "acceptance": float(store.read("acceptance").mean()),
+    "weight_warnings": list(weights.diagnose(log_w).messages),
+    "cpu_seconds": float(clock.sum()),
+    "cpu_seconds_per_effective_sample": summary.steady(clock) / (len(log_w) * ess),
+  }
+  metrics.write_json(folder / "annealed.json", numbers)
+  with files.atomic(folder / "annealed.png", overwrite=True) as handle:
+    figures.log_weight_histogram(log_w).savefig(handle, format="png")
+  environment.say(
+    f"{folder / 'annealed.json'}: ess {ess:.4f} from {numbers['ess_start']:.4f}, ln Z {numbers['log_z']:.4f} +- "
+    f"{numbers['log_z_err']:.4f}, plaquette {numbers['mean_plaquette']:.5f} +- {numbers['mean_plaquette_err']:.5f}"
+  )
+  return numbers
+
+
+def main() -> None:
+  """Command line."""
+  configuration.run(run, presets.PRESETS, "su3_4d")
+
+
+if __name__ == "__main__":
+  main()
