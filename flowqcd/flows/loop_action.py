@@ -60,13 +60,15 @@ def laplacian_table(nc: int, lattice: sites.Extents) -> tuple[np.ndarray, np.nda
   return a, constant
 
 
-def natural_scale(nc: int, lattice: sites.Extents) -> np.ndarray:
+def natural_scale(nc: int, nd: int) -> np.ndarray:
   """The coefficient c_k whose term moves log det of a unit of flow time by about one between Haar-random fields: [8 + Nd].
 
-  1/(A_kk sqrt(2 n_k)) with n_k loops of variance about two each; so that coefficients in these units are of one size.
+  1/(A_kk sqrt(2 n_k)) with n_k loops of variance about two each; so that coefficients in these units are of one size. On
+  extents of 4, whatever the lattice: the same parameters are the same flow on every volume.
   """
+  lattice = (4,) * nd
   table, _ = laplacian_table(nc, lattice)
-  nd, volume = len(lattice), int(np.prod(lattice))
+  volume = int(np.prod(lattice))
   plaquettes = volume * nd * (nd - 1) // 2
   per_link = 2 * (nd - 1)
   pairs = volume * nd * per_link * (per_link - 1) // 2

@@ -121,7 +121,7 @@ def make(config: Config, target: Target, nc: int, lattice: sites.Extents) -> Flo
   lines = tuple(range(len(lattice))) if config.lines else ()
   if not config.lines:
     coefficients[loop_action.NUM_LOCAL :] = 0
-  scale = loop_action.natural_scale(nc, lattice)[:, None]
+  scale = loop_action.natural_scale(nc, len(lattice))[:, None]
   evaluate = loop_action.evaluate_plaquette if config.order == 1 else loop_action.evaluate
 
   def rate(params: Params):

@@ -162,3 +162,16 @@ def test_other_lattices_are_refused():
     flow.forward(flow.init(None), links(3, (4, 4)))
   with pytest.raises(ValueError, match="at least 3"):
     _flow(3, (2, 4))
+
+
+def test_parameters_are_the_same_flow_on_every_volume():
+  """Trained on 4^2, a flow moves a periodic field on 8 x 4 as it moves one period of it, with twice the log det."""
+  target = trivializing.pure_gauge(2.0, 2)
+  small, large = (
+    trivializing.make(trivializing.Config(steps=1, lines=False), target, 3, lattice) for lattice in ((4, 4), (8, 4))
+  )
+  params = {"deviation": jax.random.normal(jax.random.key(1), small.init(jax.random.key(0))["deviation"].shape)}
+  z = links(3, (4, 4), 2)
+  one, two = small.forward(params, z), large.forward(params, jnp.concatenate([z, z], axis=3))
+  np.testing.assert_allclose(two.point, jnp.concatenate([one.point, one.point], axis=3), atol=1e-12)
+  np.testing.assert_allclose(two.logdet, 2 * one.logdet, rtol=1e-11)

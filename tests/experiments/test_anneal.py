@@ -1,0 +1,51 @@
+"""The annealing binary on a theory with exact results."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from experiments import anneal, presets
+from experiments.settings import Annealing, Sampling
+from flowqcd.io import ensembles
+from flowqcd.theory import torus
+
+
+def _config(folder):
+  base = presets.PRESETS["su3_4d"]
+  return dataclasses.replace(
+    base,
+    theory=dataclasses.replace(base.theory, lattice=(4, 4), boundary=(-1.0, 1.0), beta=3.0),
+    sampling=Sampling(num_samples=512, batch=128, chunk=32, num_haar=0),
+    annealing=Annealing(start_beta=1.0, stages=4, nodes=4, streams=32, trajectories=8, degree=2),
+    output=str(folder),
+  )
+
+
+def test_exact_results_and_going_on(tmp_path):
+  config = _config(tmp_path / "run")
+  found = anneal.run(config)
+  exact = torus.exact(3, 3.0, 16)
+  assert found["ess"] > 0.8
+  assert abs(found["log_z"] - exact.log_z) < 4 * found["log_z_err"] < 0.1
+  assert abs(found["mean_plaquette"] - exact.plaquette) < 4 * found["mean_plaquette_err"] < 0.04
+  # A run that lost its last parts goes on with the same path and ends the same.
+  store = ensembles.Ensemble.open(tmp_path / "run" / "annealed")
+  log_w = store.read("log_w")
+  for part in sorted((tmp_path / "run" / "annealed").glob("*.h5"))[2:]:
+    part.unlink()
+  again = anneal.run(config)
+  np.testing.assert_array_equal(ensembles.Ensemble.open(tmp_path / "run" / "annealed").read("log_w"), log_w)
+  assert again["ess"] == found["ess"]
+  assert json.loads((tmp_path / "run" / "annealed.json").read_text())["ess"] == found["ess"]
+
+
+def test_bad_input(tmp_path):
+  quarks = dataclasses.replace(presets.PRESETS["reproduce"], output=str(tmp_path / "run"))
+  with pytest.raises(ValueError, match="pure gauge theory: set theory.num_flavours = 0"):
+    anneal.run(quarks)
+  with pytest.raises(ValueError, match="at least one stage"):
+    Annealing(stages=0)
+  with pytest.raises(ValueError, match="more nodes than its degree"):
+    Annealing(nodes=3, degree=3)
