@@ -117,14 +117,15 @@ def hmc_kernel(config: Experiment) -> Kernel:
 
 
 def training_target(config: Experiment) -> objectives.Target:
-  """S_g - ln det(D D^dag + mu0) for training; its gradient exact or by noise vectors, its logged value approximate."""
+  """S_g - ln det(D D^dag + mu0) for training; its gradient exact or by noise vectors; its logged value without the
+  regulator, and with noise vectors approximate."""
   theory, training = config.theory, config.training
   kind = training.determinant if theory.num_flavours else "none"
   if kind == "exact":
     action = lambda u: (
       gauge.wilson(u, theory.beta) - determinant.log_det_regulated(u, theory.kappa, theory.boundary, training.mu0)
     )
-    return objectives.Target(lambda key, u: action(u), action)
+    return objectives.Target(lambda key, u: action(u), lambda u: gauge.wilson(u, theory.beta) - log_det(theory, u))
   approximate = lambda u: trivializing.target_action(flow_target(theory), u)
   if kind == "none":
     return objectives.Target(lambda key, u: gauge.wilson(u, theory.beta), approximate)
