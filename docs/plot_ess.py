@@ -1,0 +1,48 @@
+"""Draw docs/ess.png from docs/ess.json: `python docs/plot_ess.py`."""
+
+import json
+import pathlib
+
+import matplotlib
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+
+HERE = pathlib.Path(__file__).parent
+
+
+def main() -> None:
+  """ESS of SU(3) gauge theory on 4^4 against beta, with volume, and with stages of annealing."""
+  rows = json.loads((HERE / "ess.json").read_text())
+  figure, (left, middle, right) = plt.subplots(1, 3, figsize=(12, 3.8), sharey=True, constrained_layout=True)
+  for method, marker in (("analytic", "s"), ("natural gradient", "o"), ("annealed", "^")):
+    chosen = [r for r in rows if r["method"] == method and r["lattice"] == "4x4x4x4" and not r["kappa"]]
+    best = {r["beta"]: r for r in sorted(chosen, key=lambda r: r["ess"])}
+    points = [best[beta] for beta in sorted(best)]
+    left.errorbar(
+      [r["beta"] for r in points],
+      [r["ess"] for r in points],
+      [r["ess_err"] for r in points],
+      marker=marker,
+      label=method,
+    )
+  left.set(xlabel=r"$\beta$", ylabel="ESS per sample", title=r"SU(3), $4^4$", ylim=(0, 1.05))
+  left.legend(frameon=False)
+  for beta in (1.0, 2.0):
+    chosen = [r for r in rows if r["method"] == "natural gradient" and r["beta"] == beta and not r["kappa"]]
+    sites = {"4x4x4x4": 256, "8x8x8x8": 4096}
+    points = sorted((sites[r["lattice"]], r["ess"], r["ess_err"]) for r in chosen if r["lattice"] in sites)
+    middle.errorbar(*zip(*points), marker="o", label=rf"$\beta = {beta:g}$, trained on $4^4$")
+  middle.set(xscale="log", xlabel="sites", title="other volumes, same parameters")
+  middle.legend(frameon=False)
+  for beta in (2.0, 3.0, 4.0):
+    chosen = [r for r in rows if r["method"] == "annealed" and r["beta"] == beta and r["lattice"] == "4x4x4x4"]
+    points = sorted((r["stages"], r["ess"], r["ess_err"]) for r in chosen)
+    right.errorbar(*zip(*points), marker="^", label=rf"$\beta = {beta:g}$")
+  right.set(xscale="log", xlabel="stages of annealing", title=r"from Haar with fitted flows, $4^4$")
+  right.legend(frameon=False)
+  figure.savefig(HERE / "ess.png", dpi=110)
+
+
+if __name__ == "__main__":
+  main()
