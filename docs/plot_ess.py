@@ -33,13 +33,18 @@ def main() -> None:
     sites = {"4x4x4x4": 256, "8x8x8x8": 4096}
     points = sorted((sites[r["lattice"]], r["ess"], r["ess_err"]) for r in chosen if r["lattice"] in sites)
     middle.errorbar(*zip(*points), marker="o", label=rf"$\beta = {beta:g}$, trained on $4^4$")
-  middle.set(xscale="log", xlabel="sites", title="other volumes, same parameters")
+  middle.set(xscale="log", xlabel="lattice", title="other volumes, same parameters", xlim=(180, 5800))
+  middle.set_xticks([256, 4096], ["$4^4$", "$8^4$"])
+  middle.set_xticks([], minor=True)
   middle.legend(frameon=False)
   for beta in (2.0, 3.0, 4.0):
     chosen = [r for r in rows if r["method"] == "annealed" and r["beta"] == beta and r["lattice"] == "4x4x4x4"]
     points = sorted((r["stages"], r["ess"], r["ess_err"]) for r in chosen)
     right.errorbar(*zip(*points), marker="^", label=rf"$\beta = {beta:g}$")
+  ticks = [8, 16, 32, 64, 128]
   right.set(xscale="log", xlabel="stages of annealing", title=r"from Haar with fitted flows, $4^4$")
+  right.set_xticks(ticks, map(str, ticks))
+  right.set_xticks([], minor=True)
   right.legend(frameon=False)
   figure.savefig(HERE / "ess.png", dpi=110)
 
