@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import configuration, environment, presets, settings, summary, systems, train_marginal
+from experiments import configuration, environment, presets, settings, step_error, summary, systems, train_marginal
 from flowqcd import distributed
 from flowqcd.analysis import figures, weights
 from flowqcd.flows import trivializing
@@ -31,7 +31,7 @@ def run(config: settings.Experiment) -> dict[str, Any]:
   A flow for annealing.start_beta, its parameters those of training.start_from or the analytic ones, then
   annealing.stages trajectories of HMC at couplings up to theory.beta, and between them steps along a flow that is fitted
   before, to other samples: its coefficients stay in path.json. ESS, ln Z and the plaquette are of theory.beta, exact
-  for any number of stages. Raises ValueError for a theory with quarks.
+  for any number of stages whose flows are fine enough. Raises ValueError where they are not, and for a theory with quarks.
   """
   if config.theory.num_flavours:
     raise ValueError("annealing is for pure gauge theory: set theory.num_flavours = 0")
@@ -40,7 +40,7 @@ def run(config: settings.Experiment) -> dict[str, Any]:
   start = dataclasses.replace(config, theory=dataclasses.replace(config.theory, beta=config.annealing.start_beta))
   params = train_marginal.prepare(start).state.params
   store = ensembles.Ensemble.open_or_create(folder / "annealed", environment.provenance(config))
-  draw = distributed.parallel_map(_sampler(config, start, _path(config, folder)), config.sampling.chunk, num_shared=1)
+  draw = distributed.parallel_map(_sampler(config, start, params, folder), config.sampling.chunk, num_shared=1)
   key, total, done = jax.random.fold_in(jax.random.key(config.seed), 12), config.sampling.num_samples, len(store)
   progress = environment.Progress("annealed samples", total, done)
   while done < total:
@@ -105,15 +105,20 @@ def _pilot(config: settings.Experiment, couplings: np.ndarray) -> continuity.Ter
   return continuity.Terms(*(np.stack(x) for x in zip(*found)))
 
 
-def _sampler(config: settings.Experiment, start: settings.Experiment, path: continuity.Fit | None):
+def _sampler(
+  config: settings.Experiment, start: settings.Experiment, params: Params, folder: pathlib.Path
+) -> Callable[[Params, Key], dict[str, Array]]:
+  """One sample and its weights, after a check of all steps."""
   model, plan = systems.marginal_model(start, systems.dtype(config.precision)), config.annealing
-  ends = (plan.start_beta, config.theory.beta)
+  step_error.check_flow(start, params, folder)
+  path, kernel_of, ends = _path(config, folder), _kernel_of(config), (plan.start_beta, config.theory.beta)
   if path is None:
     couplings, transport = np.linspace(*ends, plan.stages + 1), None
   else:
     couplings = continuity.schedule(np.linspace(*ends, plan.nodes), path.residual, plan.stages)
+    step_error.check_path(config, model, path.coefficients, couplings, kernel_of, params, folder)
     transport = trivializing.path(path.coefficients, config.theory.lattice)
-  anneal = annealing.make(gauge.action, couplings, _kernel_of(config), transport)
+  anneal = annealing.make(gauge.action, couplings, kernel_of, transport)
 
   def one(params: Params, key: Key) -> dict[str, Array]:
     first, second = jax.random.split(key)
@@ -135,6 +140,10 @@ def _conclude(config: settings.Experiment, folder: pathlib.Path, store: ensemble
   log_w, clock = store.read("log_w"), store.attributes("cpu_seconds")
   ess, log_z = float(weights.ess(log_w)), weights.log_z(log_w)
   plaquette = weights.reweighted_mean(log_w, store.read("mean_plaquette"))
+  acceptance = float(store.read("acceptance").mean())
+  warnings = list(weights.diagnose(log_w).messages)
+  if acceptance < 0.5:
+    warnings.append(f"HMC accepts only {acceptance:.2g} of its trajectories; raise hmc.steps or lower hmc.tau")
   numbers = {
     "num_samples": len(log_w),
     "ess": ess,
@@ -144,8 +153,8 @@ def _conclude(config: settings.Experiment, folder: pathlib.Path, store: ensemble
     "log_z_err": float(log_z.error),
     "mean_plaquette": float(plaquette.value),
     "mean_plaquette_err": float(plaquette.error),
-    "acceptance": float(store.read("acceptance").mean()),
-    "weight_warnings": list(weights.diagnose(log_w).messages),
+    "acceptance": acceptance,
+    "weight_warnings": warnings,
     "cpu_seconds": float(clock.sum()),
     "cpu_seconds_per_effective_sample": summary.steady(clock) / (len(log_w) * ess),
   }
@@ -156,6 +165,8 @@ def _conclude(config: settings.Experiment, folder: pathlib.Path, store: ensemble
     f"{folder / 'annealed.json'}: ess {ess:.4f} from {numbers['ess_start']:.4f}, ln Z {numbers['log_z']:.4f} +- "
     f"{numbers['log_z_err']:.4f}, plaquette {numbers['mean_plaquette']:.5f} +- {numbers['mean_plaquette_err']:.5f}"
   )
+  for text in warnings:
+    environment.say(f"warning: {text}")
   return numbers
 
 

@@ -66,6 +66,7 @@ def _verdict(n: Mapping[str, Any]) -> str:
     f"**{number(n['ess_marginal'], n['ess_marginal_err'])}** per sample{haar}; ln Z = "
     f"{number(n['log_z'], n['log_z_err'])} relative to {n['log_z_relative_to']}, without the action's constant and with "
     "det D of D = 1 - kappa H.",
+    *_steps(n),
     *_known(n),
     *_joint(n),
     f"All {n['chi2_num_bins']} bins of figure 2 together have chi^2 = {n['chi2_residuals']:.1f} "
@@ -74,6 +75,15 @@ def _verdict(n: Mapping[str, Any]) -> str:
     *(f"**Warning:** {text}." for text in n["weight_warnings"] + n["metropolis_warnings"]),
   ]
   return "\n\n".join(lines) + "\n"
+
+
+def _steps(n: Mapping[str, Any]) -> list[str]:
+  if n["flow_step_shift"] is None:
+    return []
+  return [
+    f"With twice the steps the flow's ln Z would change by {-n['flow_step_shift']:+.1e}, and ln w would move by "
+    f"{n['flow_step_deviation']:.1e} between samples: what the integrator's step does to either."
+  ]
 
 
 def _joint(n: Mapping[str, Any]) -> list[str]:

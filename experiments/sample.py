@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 
 import jax
 import numpy as np
 
-from experiments import configuration, environment, presets, settings, systems, train_conditional
+from experiments import configuration, environment, presets, settings, step_error, systems, train_conditional
 from flowqcd import distributed
 from flowqcd.analysis import weights
 from flowqcd.io import ensembles, metrics
-from flowqcd.models import joint, marginal, priors
+from flowqcd.models import joint, priors
 from flowqcd.theory import gauge
-from flowqcd.types import Array, Key, Params
+from flowqcd.types import Array, Key
 
 
 def run(config: settings.Experiment) -> ensembles.Ensemble:
@@ -26,6 +25,7 @@ def run(config: settings.Experiment) -> ensembles.Ensemble:
   dtype = environment.start(config)
   folder = environment.claim(config)
   params = train_conditional.run(config)
+  step_error.check_flow(config, params.marginal, folder)
   store = ensembles.Ensemble.open_or_create(folder / "flow", environment.provenance(config))
   model = systems.marginal_model(config, dtype)
 
@@ -65,44 +65,8 @@ def run(config: settings.Experiment) -> ensembles.Ensemble:
     store.append(batch, {"cpu_seconds": time.process_time() - clock})
     done += count
     progress.update(done, f"ess {float(weights.ess(store.read(column))):.4f}")
-  check_steps(config, params.marginal, store)
   haar_ess(config)
   return store
-
-
-_NUM_CHECKED = 16
-"""Samples that are drawn again with twice the steps."""
-_MOST_DEVIATION = 0.01
-"""What the step error may do to ln w between samples; their weights are wrong by as much."""
-
-
-def check_steps(config: settings.Experiment, params: Params, store: ensembles.Ensemble) -> None:
-  """Compare ln w of the first samples with a flow of twice the steps, quarks to leading order; kept in flow_steps.json.
-
-  A training whose flow is too coarse gains from the step error itself, so that only this tells good weights from bad.
-  Raises ValueError if the deviation from their mean is above 0.01. Spectral flows have no steps.
-  """
-  record = store.path.parent / "flow_steps.json"
-  if config.marginal != "trivializing" or record.exists():
-    return
-  dtype, target = systems.dtype(config.precision), systems.flow_target(config.theory)
-  finer = dataclasses.replace(config, flow=dataclasses.replace(config.flow, steps=2 * config.flow.steps))
-  models = [systems.marginal_model(c, dtype) for c in (config, finer)]
-
-  def log_w(model: marginal.Marginal, params: Params, key: Key) -> Array:
-    sample = model.sample(params, key)
-    return -systems.trivializing.target_action(target, sample.u) - sample.log_q
-
-  both = lambda params, key: tuple(log_w(model, params, key) for model in models)
-  keys = distributed.item_keys(jax.random.fold_in(jax.random.key(config.seed), 3), 0, 0, _NUM_CHECKED)
-  coarse, fine = distributed.parallel_map(both, config.sampling.chunk, num_shared=1)(params, keys)
-  found = {"deviation": float(np.std(coarse - fine)), "shift": float(np.mean(coarse - fine))}
-  if not found["deviation"] < _MOST_DEVIATION:
-    raise ValueError(
-      f"flow.steps = {config.flow.steps} is too coarse for these parameters: ln w moves by {found['deviation']:.2g} "
-      f"between samples, and at most {_MOST_DEVIATION} is allowed; raise flow.steps and train anew"
-    )
-  metrics.write_json(record, {"num_configurations": _NUM_CHECKED, **found})
 
 
 def haar_ess(config: settings.Experiment) -> float | None:

@@ -22,7 +22,7 @@ class Data(NamedTuple):
   log_w: [N], those that observables are reweighted with: of the joint model where there is one. log_w_exact: [N], of the
   marginal model with the exact determinant, and flow_log_det that [N]. log_draws: of the joint model [N, draws], or None.
   flow: {name: [N, ...]}; hmc: {name: [streams, n, ...]} of stored configurations; trajectories: {name: [streams, all
-  trajectories]}; cpu: {stage: seconds per part [parts]}; haar: of haar.json, or None.
+  trajectories]}; cpu: {stage: seconds per part [parts]}; haar: of haar.json, and steps: of flow_steps.json, or None.
   """
 
   log_w: np.ndarray
@@ -34,6 +34,7 @@ class Data(NamedTuple):
   trajectories: dict[str, np.ndarray]
   cpu: dict[str, np.ndarray]
   haar: dict[str, float] | None
+  steps: dict[str, float] | None
 
 
 def load(folder: pathlib.Path) -> Data:
@@ -45,7 +46,7 @@ def load(folder: pathlib.Path) -> Data:
       raise ensembles.EnsembleError(
         f"{measured.path} covers {measured.num_parts} of {source.num_parts} parts; run experiments.measure"
       )
-  record = folder / "haar.json"
+  records = [folder / name for name in ("haar.json", "flow_steps.json")]
   joint = "log_w_joint" in flow.names
   return Data(
     flow.read("log_w_joint" if joint else "log_w"),
@@ -56,7 +57,7 @@ def load(folder: pathlib.Path) -> Data:
     {name: run_hmc.series(hmc_measured, name) for name in hmc_measured.names},
     {name: run_hmc.trajectories(hmc, name) for name in ("accepted", "delta_h", "plaquette")},
     {name: store.attributes("cpu_seconds") for name, store in (("flow", flow), ("hmc", hmc))},
-    metrics.read_json(record) if record.exists() else None,
+    *(metrics.read_json(record) if record.exists() else None for record in records),
   )
 
 
@@ -191,6 +192,8 @@ def numbers(config: settings.Experiment, data: Data, chi2: histograms.Chi2Summar
     **_joint(data),
     "ess_haar": data.haar["ess"] if data.haar else None,
     "num_haar_samples": data.haar["num_samples"] if data.haar else 0,
+    "flow_step_deviation": data.steps["deviation"] if data.steps else None,
+    "flow_step_shift": data.steps["shift"] if data.steps else None,
     "weight_warnings": list(weights.diagnose(data.log_w).messages),
     **_metropolis(config, data),
     "num_flow_samples": count,

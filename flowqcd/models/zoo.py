@@ -88,9 +88,12 @@ def load(name: str | os.PathLike) -> Model:
     raise ValueError(f"{path} is damaged or no safetensors file: {error}") from None
   if metadata.get("format") != _FORMAT:
     raise ValueError(f"{path} is no model of flowqcd: its format is {metadata.get('format')}, not {_FORMAT}")
-  card = json.loads(metadata["card"])
-  card |= {key: tuple(card[key]) for key in ("lattice", "boundary")}
-  return Model(Card(**card), params)
+  try:
+    card = json.loads(metadata["card"])
+    card |= {key: tuple(card[key]) for key in ("lattice", "boundary")}
+    return Model(Card(**card), params)
+  except (KeyError, TypeError, ValueError) as error:
+    raise ValueError(f"{path} has no card that this version reads: {type(error).__name__} {error}") from None
 
 
 def save(path: str | os.PathLike, model: Model) -> None:

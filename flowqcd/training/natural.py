@@ -54,11 +54,10 @@ class Moments(NamedTuple):
 
 class Step(NamedTuple):
   """direction: the change of the parameters [P]. kl: of the old model from the new one, to second order, before the step
-  was shortened. gain: by how much the loss falls if it were linear, delta . Cov(s, log w)."""
+  was shortened."""
 
   direction: np.ndarray
   kl: float
-  gain: float
 
 
 def moments(model: Marginal, target: objectives.Target) -> Callable[[Params, Key], tuple[Moments, objectives.Outcome]]:
@@ -89,7 +88,7 @@ def solve(config: Config, mean: Moments) -> Step | None:
   values, vectors = np.linalg.eigh(metric)
   direction = vectors @ ((vectors.T @ right) / (values + config.ridge * values[-1]))
   kl = 0.5 * float(direction @ metric @ direction)
-  return Step(direction * min(1.0, np.sqrt(config.max_kl / max(kl, 1e-300))), kl, float(direction @ right))
+  return Step(direction * min(1.0, np.sqrt(config.max_kl / max(kl, 1e-300))), kl)
 
 
 def make_step(
@@ -97,7 +96,8 @@ def make_step(
 ) -> Callable[[loop.State, int], tuple[loop.State, loop.Metrics]]:
   """(state, batch) -> the state after a step, and its metrics, with the keys of loop.make_step; for loop.train.
 
-  The batch should be several times the number of parameters. A batch whose moments are not finite changes nothing.
+  The metrics' gradient_norm is the length of the step. The batch should be several times the number of parameters. A
+  batch whose moments are not finite changes nothing.
   Raises ValueError for a model of too many parameters.
   """
   term = moments(model, target)

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from experiments import anneal, presets
+from experiments import anneal, presets, sample
 from experiments.settings import Annealing, Sampling
 from flowqcd.io import ensembles
 from flowqcd.theory import torus
@@ -39,6 +39,31 @@ def test_exact_results_and_going_on(tmp_path):
   np.testing.assert_array_equal(ensembles.Ensemble.open(tmp_path / "run" / "annealed").read("log_w"), log_w)
   assert again["ess"] == found["ess"]
   assert json.loads((tmp_path / "run" / "annealed.json").read_text())["ess"] == found["ess"]
+
+
+def test_steps_that_are_too_coarse_are_refused(tmp_path):
+  """One stage to a strong field is one step of the fitted flow; nothing is drawn with weights that are wrong."""
+  config = _config(tmp_path / "run")
+  config = dataclasses.replace(
+    config,
+    theory=dataclasses.replace(config.theory, beta=8.0),
+    annealing=dataclasses.replace(config.annealing, start_beta=0.0, stages=1),
+  )
+  with pytest.raises(ValueError, match="annealing.stages = 1 are too coarse.*raise annealing.stages"):
+    anneal.run(config)
+  assert not list((tmp_path / "run" / "annealed").glob("*.h5"))
+
+
+def test_a_flow_that_is_too_coarse_is_refused(tmp_path):
+  config = _config(tmp_path / "run")
+  config = dataclasses.replace(
+    config,
+    theory=dataclasses.replace(config.theory, beta=8.0),
+    flow=dataclasses.replace(config.flow, steps=1),
+  )
+  with pytest.raises(ValueError, match="flow.steps = 1 is too coarse.*raise flow.steps"):
+    sample.run(config)
+  assert not (tmp_path / "run" / "flow").exists()
 
 
 def test_bad_input(tmp_path):
