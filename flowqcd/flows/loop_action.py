@@ -171,7 +171,7 @@ def _local_force(v: Array, lattice: sites.Extents, corners: list[loops.PlaneCorn
   trm = group.trace(m)
   b_link = 2 * c[1] * group.adjoint(m) + 2 * c[2] * m + _scalar(2 * c[3] * trm.conj() + 2 * c[4] * trm, m)
   inserted = loops.sides(fusion.materialise(b_link), lattice)
-  links = [(v[mu], v[nu]) for mu, nu in loops.planes(len(lattice))]
+  links = [fusion.materialise_cotangents((v[mu], v[nu])) for mu, nu in loops.planes(len(lattice))]
   parts = [_plane_force(a, d, p, b, c) for (a, d), p, b in zip(links, corners, inserted)]
   return loops.gather_to_links(lattice, parts)
 

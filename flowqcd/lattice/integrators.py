@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -165,5 +166,5 @@ def transport(
     return (group.mul(exponential.exp(z), u), z, integral + h * quadrature * r), None
 
   carry = (u, jnp.zeros_like(u), jnp.zeros((), real))
-  (u, _, integral), _ = lax.scan(stage, carry, rows)
+  (u, _, integral), _ = lax.scan(jax.checkpoint(stage), carry, rows)
   return Transport(u, integral)

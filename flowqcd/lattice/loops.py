@@ -135,7 +135,8 @@ def neighbours(v: Array, lattice: sites.Extents) -> list[Array]:
 def sides(v: Array, lattice: sites.Extents) -> list[Sides]:
   """A field of links v [Nd, Nc, Nc, V] on the sides of all plaquettes, plane by plane."""
   ahead = neighbours(v, lattice)
-  return [Sides(v[mu], ahead[mu][nu], ahead[nu][mu], v[nu]) for mu, nu in planes(len(lattice))]
+  each = [Sides(v[mu], ahead[mu][nu], ahead[nu][mu], v[nu]) for mu, nu in planes(len(lattice))]
+  return [fusion.materialise_cotangents(plane) for plane in each]
 
 
 def at_planes(v: Array, lattice: sites.Extents) -> Sides:
