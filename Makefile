@@ -29,9 +29,9 @@ check: .venv/test.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 
-# Statistical tests and large Jacobians.
+# Statistical tests and large Jacobians, with programs optimised as users have them.
 slow: .venv/test.stamp
-	$(BIN)/python -m pytest -m slow $(FLAGS)
+	XLA_FLAGS="--xla_backend_optimization_level=3 $(XLA_FLAGS)" $(BIN)/python -m pytest -m slow $(FLAGS)
 
 # Every hot kernel and end-to-end rate: a table, and runs/bench/<time>.json.
 bench: .venv/bench.stamp

@@ -1,11 +1,12 @@
-"""Four CPU devices and double precision for every test."""
+"""Four CPU devices, double precision and programs that compile fast, for every test."""
 
 import gc
 import os
 
+import programs
 import pytest
 
-os.environ["XLA_FLAGS"] = (os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4").strip()
+os.environ["XLA_FLAGS"] = programs.xla_flags()
 
 import jax
 
