@@ -11,6 +11,7 @@ from functools import cache
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from flowqcd.types import Array, Key, ScalarFunction
 
@@ -22,8 +23,7 @@ def casimir(nc: int) -> float:
 
 @jax.custom_vjp
 def _product(a: Array, b: Array) -> Array:
-  nc = a.shape[-2]
-  return sum(a[..., :, k, None, :] * b[..., None, k, :, :] for k in range(nc))
+  return sum(a[..., :, k, None, :] * b[..., None, k, :, :] for k in range(a.shape[-2]))
 
 
 def _product_fwd(a: Array, b: Array) -> tuple[Array, tuple[Array, Array]]:
@@ -41,10 +41,10 @@ _product.defvjp(_product_fwd, _product_bwd)
 
 
 def mul(a: Array, b: Array) -> Array:
-  """Matrix product c_ij = sum_k a_ik b_kj at every site; leading axes broadcast. [..., Nc, Nc, V]."""
-  if a.shape != b.shape:
-    shape = jnp.broadcast_shapes(a.shape, b.shape)
-    a, b = jnp.broadcast_to(a, shape), jnp.broadcast_to(b, shape)
+  """Matrix product c_ij = sum_k a_ik b_kj at every site, [..., m, k, V] [..., k, n, V] -> [..., m, n, V]; the other axes
+  broadcast."""
+  *leading, volume = jnp.broadcast_shapes((*a.shape[:-3], a.shape[-1]), (*b.shape[:-3], b.shape[-1]))
+  a, b = (jnp.broadcast_to(x, (*leading, *x.shape[-3:-1], volume)) for x in (a, b))
   return _product(a, b)
 
 
@@ -153,6 +153,47 @@ def det(a: Array) -> Array:
     )
 
   return minor(0, tuple(range(a.shape[-2])))
+
+
+_POLAR_STEPS = {4: 9, 8: 12}
+"""Newton steps by bytes of the real type; with its scaling eight and ten serve condition numbers up to 1e7 and 1e15."""
+
+
+def polar(a: Array) -> Array:
+  """The nearest element of the group to a, its unitary factor W in a = W |a|, less the phase of det W for Nc > 1.
+
+  By Newton's iteration X <- (s X + X^{-dag}/s)/2, scaled as by Higham, which is smooth where singular values coincide; the
+  phase taken off lies in (-pi, pi]. Undefined for singular a. Nc = 1, 2, 3. [..., Nc, Nc, V].
+  """
+  nc = a.shape[-2]
+
+  def step(x: Array, _: None) -> tuple[Array, None]:
+    inverse = cofactors(x).conj() / det(x).conj()[..., None, None, :]
+    scale = jnp.sqrt(_size(inverse) / _size(x))
+    return 0.5 * (scale * x + inverse / scale), None
+
+  w, _ = lax.scan(step, a, length=_POLAR_STEPS[a.real.dtype.itemsize])
+  return w if nc == 1 else w * jnp.exp(-1j / nc * jnp.angle(det(w)))[..., None, None, :]
+
+
+def _size(x: Array) -> Array:
+  return jnp.sqrt(jnp.sum(x.real**2 + x.imag**2, axis=(-3, -2), keepdims=True))
+
+
+def cofactors(a: Array) -> Array:
+  """C with a C^T = det a: [..., Nc, Nc, V], Nc = 1, 2, 3. Raises ValueError for other Nc."""
+  nc = a.shape[-2]
+  if nc == 1:
+    return jnp.ones_like(a)
+  if nc == 2:
+    (p, q), (r, s) = (tuple(a[..., i, j, :] for j in range(2)) for i in range(2))
+    return jnp.stack([jnp.stack([s, -r], axis=-2), jnp.stack([-q, p], axis=-2)], axis=-3)
+  if nc != 3:
+    raise ValueError(f"cofactors are written for Nc = 1, 2, 3, not Nc = {nc}")
+  # Rows are cross products of the other two rows, cyclically.
+  one, two = jnp.roll(a, -1, axis=-3), jnp.roll(a, -2, axis=-3)
+  ahead = lambda x, n: jnp.roll(x, -n, axis=-2)
+  return ahead(one, 1) * ahead(two, 2) - ahead(one, 2) * ahead(two, 1)
 
 
 def violation(a: Array) -> Array:

@@ -51,6 +51,15 @@ def test_product_and_its_gradient(nc):
     np.testing.assert_allclose(ours, plain, rtol=1e-12)
 
 
+def test_rectangular_product_and_its_gradient():
+  a, b = jax.random.normal(jax.random.key(2), (7, 6)), jax.random.normal(jax.random.key(3), (2, 7, 3, 6))
+  a = jnp.stack([a, 2 * a, a - 1])  # [3, 7, V] [2, 7, 3, V]
+  for by in (0, 1):
+    ours = jax.grad(lambda a, b: jnp.sum(group.mul(a, b) ** 3), by)(a, b)
+    plain = jax.grad(lambda a, b: jnp.sum(jnp.einsum("ikv,xkjv->xijv", a, b) ** 3), by)(a, b)
+    np.testing.assert_allclose(ours, plain, rtol=1e-11)
+
+
 @GROUPS
 @pytest.mark.parametrize("size", [0.0, 1e-9, 0.3, 3.0, 60.0])
 def test_exponential_is_accurate(nc, size):
@@ -116,3 +125,39 @@ def test_lie_derivative_against_differences(nc):
   force = group.lie_derivative(f)(u).reshape(2, nc, nc, 6)
   found = jnp.sum(group.to_coordinates(x) * group.to_coordinates(force))
   np.testing.assert_allclose(found, slope, rtol=1e-8)
+
+
+@pytest.mark.parametrize("nc", [1, 2, 3])
+@pytest.mark.parametrize("dtype, tol", [(jnp.complex128, 1e-13), (jnp.complex64, 5e-6)])
+def test_polar_is_the_unitary_factor(nc, dtype, tol):
+  """Against singular values; with small ones, equal ones, and for sums of group elements."""
+  x = jax.random.normal(jax.random.key(1), (nc, nc, 40), jnp.complex128)
+  x = x.at[:, :1, :10].multiply(1e-4)
+  x = x.at[..., 30:].set(5 * group.haar(jax.random.key(2), (nc, nc, 10), jnp.complex128))
+  x = x.astype(dtype)
+  u, _, v = np.linalg.svd(np.moveaxis(np.asarray(x), -1, 0))
+  w = np.moveaxis(u @ v, 0, -1)
+  if nc > 1:
+    w = w * np.exp(-1j / nc * np.angle(np.linalg.det(np.moveaxis(w, -1, 0))))
+  found = jax.jit(group.polar)(x)
+  assert found.dtype == dtype
+  assert group.violation(found) < tol
+  # How well x determines it goes with the inverse of the smallest singular values.
+  np.testing.assert_allclose(found, w, atol=tol * (1 if nc == 1 else 1e4))
+  np.testing.assert_allclose(found[..., 30:], x[..., 30:] / 5, atol=tol)
+
+
+def test_polar_differentiates_at_equal_singular_values():
+  x = group.haar(jax.random.key(0), (3, 3, 1), jnp.complex128)
+  y, probe = jax.random.normal(jax.random.key(1), (2, 3, 3, 1), jnp.complex128)
+  value = lambda e: jnp.sum((probe * group.polar(x + e * y)).real)
+  step = 1e-4
+  difference = (8 * (value(step) - value(-step)) - (value(2 * step) - value(-2 * step))) / (12 * step)
+  np.testing.assert_allclose(jax.grad(value)(0.0), difference, rtol=1e-9)
+
+
+@pytest.mark.parametrize("nc", [1, 2, 3])
+def test_cofactors(nc):
+  x = jax.random.normal(jax.random.key(1), (nc, nc, 5), jnp.complex128)
+  product = group.mul(x, jnp.swapaxes(group.cofactors(x), 0, 1))
+  np.testing.assert_allclose(product, group.det(x) * group.identity(nc, x.dtype), atol=1e-13)
