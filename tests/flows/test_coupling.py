@@ -153,3 +153,11 @@ def test_what_does_not_fit_is_named():
   for bad in ({"layers": 0}, {"bins": 1}):
     with pytest.raises(ValueError, match="layers must be at least 1 and bins at least 2"):
       dataclasses.replace(SMALL, **bad)
+
+
+@pytest.mark.parametrize("nc, lattice", [(1, (4, 4)), (3, (4, 4)), (2, (2, 2, 2))])
+def test_contract_with_all_staples(nc, lattice):
+  flow, params = _flow(nc, lattice, loops="staples", width=2, layers=4 * len(lattice) // 2)
+  check_flow(
+    flow, params, links(nc, lattice), round_trip=1e-8, jacobian=1e-7, equivariance=1e-8, offset=(0,) * len(lattice)
+  )
