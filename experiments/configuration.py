@@ -49,8 +49,8 @@ def parse(text: str, kind: Any, path: str) -> Any:
     return None if text.lower() in ("none", "") else parse(text, options[0], path)
   if origin is tuple:
     item = typing.get_args(kind)[0]
-    parts = re.split("[,x]", text.strip("()[] "))
-    return tuple(parse(part.strip(), item, path) for part in parts)
+    inside = text.strip("()[] ")
+    return tuple(parse(part.strip(), item, path) for part in re.split("[,x]", inside)) if inside else ()
   if kind is bool:
     if text.lower() not in ("true", "false", "1", "0"):
       raise ValueError(f"--config.{path} takes true or false, not '{text}'")

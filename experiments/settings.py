@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from experiments.configuration import field
-from flowqcd.flows import coupling, hopping, masks, ptcn, trivializing
+from flowqcd.flows import coupling, hopping, masks, ptcn, residual, trivializing
 from flowqcd.training import natural, optimizer
 
 
@@ -42,6 +42,24 @@ class Theory:
       raise ValueError(f"theory.boundary needs one phase per direction, {len(self.lattice)}, not {self.boundary}")
     if self.kappa <= 0:
       raise ValueError(f"theory.kappa must be positive, not {self.kappa}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+  """Couplings that one trivializing flow is trained at together; without any it is for the theory's alone."""
+
+  betas: tuple[float, ...] = field((), "beta at each of them; the theory's is where the flow is evaluated and sampled.")
+  kappas: tuple[float, ...] = field((), "kappa at each of them, where there are quarks.")
+  order: int = field(3, "Order in beta and kappa^4 of the learned part.")
+
+  def __post_init__(self) -> None:
+    """Raise ValueError for a family that is not there."""
+    if self.betas and (min(self.betas) < 0 or max(self.betas) <= 0):
+      raise ValueError(f"family.betas must not be negative, and not all zero, not {self.betas}")
+    if self.kappas and (len(self.kappas) != len(self.betas) or min(self.kappas) <= 0):
+      raise ValueError(f"family.kappas must be positive, and as many as family.betas, not {self.kappas}")
+    if self.order < 1:
+      raise ValueError(f"family.order must be at least 1, not {self.order}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -257,10 +275,14 @@ class Experiment:
   """A whole run."""
 
   theory: Theory = Theory()
-  marginal: str = field("trivializing", "The flow of the links: trivializing, or spectral coupling layers.")
+  marginal: str = field(
+    "trivializing", "The flow of the links: trivializing, spectral coupling layers, or residual layers."
+  )
   prior: Prior = Prior()
   flow: trivializing.Config = trivializing.Config()
   coupling: coupling.Config = coupling.Config()
+  residual: residual.Config = residual.Config()
+  family: Family = Family()
   optimizer: optimizer.Config = optimizer.Config(learning_rate=0.02, decay_steps=100)
   natural: natural.Config = natural.Config()
   training: Training = Training()
@@ -283,16 +305,27 @@ class Experiment:
       raise ValueError(f"compilation must be full or quick, not '{self.compilation}'")
     if self.training.method == "natural" and self.training.determinant == "stochastic" and self.theory.num_flavours:
       raise ValueError("training.method = natural fits log w itself: it needs training.determinant = exact or none")
-    if self.marginal not in ("trivializing", "spectral"):
-      raise ValueError(f"marginal must be trivializing or spectral, not '{self.marginal}'")
+    if self.marginal not in ("trivializing", "spectral", "residual"):
+      raise ValueError(f"marginal must be trivializing, spectral or residual, not '{self.marginal}'")
     if self.marginal == "trivializing" and min(self.theory.lattice) < 3:
       raise ValueError(f"the trivializing flow needs extents of at least 3, not {self.theory.lattice}")
+    nd = len(self.theory.lattice)
     if self.marginal == "spectral":
-      masks.stack(
-        masks.layers(self.coupling.layers, len(self.theory.lattice), self.coupling.width), self.theory.lattice
-      )
+      masks.stack(masks.layers(self.coupling.layers, nd, self.coupling.width), self.theory.lattice)
+    if self.marginal == "residual":
+      masks.stack(masks.sweep(nd, self.residual.width), self.theory.lattice)
+    if self.family.betas:
+      self._check_family()
     if self.prior.beta and any(n % 2 for n in self.theory.lattice):
       raise ValueError(f"a heat-bath prior needs even extents, not {self.theory.lattice}")
+
+  def _check_family(self) -> None:
+    if self.marginal != "trivializing":
+      raise ValueError(f"a family is of trivializing flows: it needs marginal = trivializing, not '{self.marginal}'")
+    if self.training.num_steps and self.training.method != "natural":
+      raise ValueError("a family is trained by natural gradient: set training.method = natural")
+    if bool(self.family.kappas) != (self.theory.num_flavours > 0):
+      raise ValueError("a family has kappas where the theory has quarks, and none where it has none")
 
   @property
   def is_joint(self) -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
 from experiments.settings import Experiment, Theory
-from flowqcd.flows import coupling, hopping, ptcn, trivializing
+from flowqcd.flows import coupling, family, hopping, ptcn, residual, trivializing
 from flowqcd.lattice import integrators, precision, spin
 from flowqcd.mcmc import hmc
 from flowqcd.models import conditional, marginal, priors
@@ -40,12 +42,15 @@ def flow_target(theory: Theory) -> trivializing.Target:
 
 def marginal_model(config: Experiment, dtype: jnp.dtype) -> marginal.Marginal:
   """The configured prior pushed through the configured flow, on links of this type."""
+  return marginal.make(link_prior(config, dtype), link_flow(config))
+
+
+def link_prior(config: Experiment, dtype: jnp.dtype) -> priors.Prior:
+  """The configured prior."""
   theory, prior = config.theory, config.prior
   if prior.beta:
-    start = priors.heat_bath(prior.beta, theory.nc, theory.lattice, dtype, prior.sweeps)
-  else:
-    start = priors.haar(theory.nc, theory.lattice, dtype)
-  return marginal.make(start, link_flow(config))
+    return priors.heat_bath(prior.beta, theory.nc, theory.lattice, dtype, prior.sweeps)
+  return priors.haar(theory.nc, theory.lattice, dtype)
 
 
 def link_flow(config: Experiment) -> Flow:
@@ -53,7 +58,36 @@ def link_flow(config: Experiment) -> Flow:
   theory = config.theory
   if config.marginal == "spectral":
     return coupling.make(config.coupling, theory.nc, theory.lattice)
+  if config.marginal == "residual":
+    return residual.make(config.residual, flow_target(theory).beta, theory.nc, theory.lattice)
+  if config.family.betas:
+    return link_family(config).at(family.Couplings(theory.beta, theory.kappa if theory.num_flavours else 0.0))
   return trivializing.make(config.flow, flow_target(theory), theory.nc, theory.lattice)
+
+
+def link_family(config: Experiment) -> family.Family:
+  """The configured family of flows; its polynomials are in units of the largest couplings."""
+  theory, plan = config.theory, config.family
+  polynomial = family.Config(max(plan.betas), max(plan.kappas, default=0.0), plan.order)
+  return family.make(polynomial, config.flow, theory.nc, theory.lattice, theory.boundary)
+
+
+def family_at(
+  config: Experiment, dtype: jnp.dtype
+) -> Callable[[family.Couplings], tuple[marginal.Marginal, objectives.Target]]:
+  """couplings -> the family's model there and its target, whose determinant is exact, or absent for determinant = none."""
+  members, prior, boundary = link_family(config), link_prior(config, dtype), config.theory.boundary
+  quarks = config.theory.num_flavours and config.training.determinant == "exact"
+
+  def value(couplings: family.Couplings, u: Array) -> Array:
+    action = gauge.wilson(u, couplings.beta)
+    return action - 2 * determinant.log_det(u, couplings.kappa, boundary) if quarks else action
+
+  def at(couplings: family.Couplings) -> tuple[marginal.Marginal, objectives.Target]:
+    target = objectives.Target(lambda key, u: value(couplings, u), lambda u: value(couplings, u))
+    return marginal.make(prior, members.at(couplings)), target
+
+  return at
 
 
 def conditional_model(config: Experiment, precision: str, mu0: float = 0.0) -> conditional.Conditional:

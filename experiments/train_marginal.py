@@ -7,11 +7,13 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
 from experiments import configuration, environment, fitting, presets, settings, systems
 from flowqcd import distributed
+from flowqcd.flows import family
 from flowqcd.io import checkpoint
 from flowqcd.models import marginal
 from flowqcd.theory import gauge
@@ -68,7 +70,14 @@ def prepare(config: settings.Experiment) -> Setup:
 
 
 def _step(config: settings.Experiment, setup: Setup) -> Callable[[loop.State, int], tuple[loop.State, loop.Metrics]]:
-  training, target = config.training, systems.training_target(config)
+  training, plan = config.training, config.family
+  if plan.betas:
+    at = systems.family_at(config, systems.dtype(training.precision))
+    real = jnp.finfo(systems.dtype(training.precision)).dtype
+    pairs = zip(plan.betas, plan.kappas or [0.0] * len(plan.betas))
+    couplings = [family.Couplings(*(jnp.asarray(x, real) for x in pair)) for pair in pairs]
+    return natural.make_family_step(at, couplings, config.natural, training.chunk)
+  target = systems.training_target(config)
   if training.method == "natural":
     return natural.make_step(setup.model, target, config.natural, training.chunk)
   gradient = objectives.reverse_kl(setup.model, target, training.path_gradient)

@@ -51,19 +51,21 @@ class Config:
 class Target:
   """The action -(beta/Nc) sum Re tr P + sum_mu line_mu sum Re tr line that the analytic coefficients aim at.
 
-  lines: one coupling per direction, zero for pure gauge theory.
+  lines: one coupling per direction, zero for pure gauge theory. All may be traced.
   """
 
-  beta: float
-  lines: tuple[float, ...]
+  beta: float | Array
+  lines: tuple[float | Array, ...]
 
 
-def pure_gauge(beta: float, nd: int) -> Target:
+def pure_gauge(beta: float | Array, nd: int) -> Target:
   """The Wilson action."""
   return Target(beta, (0.0,) * nd)
 
 
-def two_flavours(beta: float, kappa: float, nc: int, lattice: sites.Extents, boundary: tuple[float, ...]) -> Target:
+def two_flavours(
+  beta: float | Array, kappa: float | Array, nc: int, lattice: sites.Extents, boundary: tuple[float, ...]
+) -> Target:
   """The Wilson action and the leading hopping terms of -2 ln |det D|, Ns = 2^(Nd/2) spin components.
 
   Plaquettes: beta + 8 Ns Nc kappa^4 (96 kappa^4 for SU(3) in 4D). Lines of length L along mu with boundary phase s:
@@ -78,14 +80,16 @@ def target_action(target: Target, u: Array) -> Array:
   """The action that a Target stands for, without constants, at links u [Nd, Nc, Nc, *L]: a scalar."""
   action = -(target.beta / u.shape[1]) * jnp.sum(loops.plaquette_traces(u).real)
   for mu, coupling in enumerate(target.lines):
-    if coupling:
+    if isinstance(coupling, Array) or coupling:
       line = loops.polyakov_line(u, mu)
       action = action + coupling * jnp.sum(sum(line[i, i] for i in range(u.shape[1])).real)
   return action
 
 
-def analytic_coefficients(target: Target, nc: int, lattice: sites.Extents, order: int, degree: int) -> np.ndarray:
-  """c_kj of c_k(t) = sum_j c_kj t^j for W_k, [8 + Nd, degree + 1].
+def analytic_coefficients(
+  target: Target, nc: int, lattice: sites.Extents, order: int, degree: int
+) -> np.ndarray | Array:
+  """c_kj of c_k(t) = sum_j c_kj t^j for W_k, [8 + Nd, degree + 1]; traced where the target's couplings are.
 
   Leading order: S~ = S/(4 C_F) for plaquettes and S/(L C_F) for lines. Next order, plaquettes only: t S1 with
   L0 S1 = -sum d^a S d^a S0 + const, where for X = M - M^dag, M the plaquettes along a link,
@@ -94,18 +98,19 @@ def analytic_coefficients(target: Target, nc: int, lattice: sites.Extents, order
   """
   table, _ = loop_action.laplacian_table(nc, lattice)
   n = loop_action.NUM_LOCAL
-  c = np.zeros((n + len(lattice), degree + 1))
-  c[0, 0] = -target.beta / (2 * nc) / table[0, 0]
-  for mu, coupling in enumerate(target.lines):
-    c[n + mu, 0] = 0.5 * coupling / table[n + mu, n + mu]
+  unit, squared, *lines = np.zeros((2 + len(lattice), n + len(lattice), degree + 1))
+  unit[0, 0] = -1 / (2 * nc) / table[0, 0]
+  for mu, line in enumerate(lines):
+    line[n + mu, 0] = 0.5 / table[n + mu, n + mu]
   if order == 2:
     inv = 0.0 if nc == 1 else 1.0 / nc
-    squared = np.array([1, -1, -inv, inv, -2, 2 * inv, -4 * inv])
-    prefactor = (target.beta / (2 * nc)) ** 2 / table[0, 0]
+    products = np.array([1, -1, -inv, inv, -2, 2 * inv, -4 * inv])
+    prefactor = (1 / (2 * nc)) ** 2 / table[0, 0]
     # L0 acts on coefficients from the right. It is singular for SU(2), where W5 - W6 is a constant: the least-squares
     # solution leaves that constant out.
-    c[1:n, 1] = np.linalg.lstsq(table[1:n, 1:n].T, -prefactor * squared, rcond=1e-12)[0]
-  return c
+    squared[1:n, 1] = np.linalg.lstsq(table[1:n, 1:n].T, -prefactor * products, rcond=1e-12)[0]
+  gauge = target.beta * unit + target.beta**2 * squared
+  return gauge + sum(coupling * line for coupling, line in zip(target.lines, lines))
 
 
 def make(config: Config, target: Target, nc: int, lattice: sites.Extents) -> Flow:
@@ -117,10 +122,10 @@ def make(config: Config, target: Target, nc: int, lattice: sites.Extents) -> Flo
   Forward integrates from t = 0 to 1, inverse from 1 to 0 with the same table: they undo each other up to the step error.
   Raises ValueError where an extent is below 3.
   """
+  if not config.lines:
+    target = pure_gauge(target.beta, len(lattice))
   coefficients = analytic_coefficients(target, nc, lattice, config.order, config.degree)
   lines = tuple(range(len(lattice))) if config.lines else ()
-  if not config.lines:
-    coefficients[loop_action.NUM_LOCAL :] = 0
   scale = loop_action.natural_scale(nc, len(lattice))[:, None]
   evaluate = loop_action.evaluate_plaquette if config.order == 1 else loop_action.evaluate
 

@@ -10,8 +10,8 @@ VarGrad (arXiv:2010.10436). Its noise is that of what no step can fit: it goes t
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -43,13 +43,17 @@ class Config:
         raise ValueError(f"natural.{name} must be positive, not {getattr(self, name)}")
 
 
+_GOOD_VARIANCE = 0.01
+
+
 class Moments(NamedTuple):
-  """Of scores s [P] and log w over samples: means of s, s s^T, s log w, and log w."""
+  """Of scores s [P] and log w over samples: means of s, s s^T, s log w, log w and (log w)^2."""
 
   score: Array
   square: Array
   cross: Array
   log_w: Array
+  log_w2: Array
 
 
 class Step(NamedTuple):
@@ -73,18 +77,24 @@ def moments(model: Marginal, target: objectives.Target) -> Callable[[Params, Key
     # Differences of nearly equal moments follow, so they are kept in the widest type there is.
     wide = jnp.zeros((), float).dtype
     s, w = score.astype(wide), log_w.astype(wide)
-    return Moments(s, jnp.outer(s, s), s * w, w), objectives.Outcome(log_w)
+    return Moments(s, jnp.outer(s, s), s * w, w, w * w), objectives.Outcome(log_w)
 
   return one
 
 
-def solve(config: Config, mean: Moments) -> Step | None:
-  """The step from the moments' means; None where they are not finite."""
-  score, square, cross, log_w = (np.asarray(x, float) for x in mean)
-  if not all(np.isfinite(x).all() for x in (score, square, cross, log_w)):
+def solve(config: Config, means: Sequence[Moments]) -> Step | None:
+  """The step from the moments' means; None where they are not finite.
+
+  Several: of one model at several couplings. The step is that of sum log(v + Var(log w)) then, so that each coupling counts
+  by what is left of it, down to v = 0.01, an ESS of 0.99.
+  """
+  means = [Moments(*(np.asarray(x, float) for x in mean)) for mean in means]
+  if not all(np.isfinite(x).all() for mean in means for x in mean):
     return None
-  metric = square - np.outer(score, score)
-  right = cross - score * log_w
+  weights = np.array([1 / (_GOOD_VARIANCE + float(mean.log_w2 - mean.log_w**2)) for mean in means])
+  weights = weights / weights.sum()
+  metric = sum(w * (mean.square - np.outer(mean.score, mean.score)) for w, mean in zip(weights, means))
+  right = sum(w * (mean.cross - mean.score * mean.log_w) for w, mean in zip(weights, means))
   values, vectors = np.linalg.eigh(metric)
   direction = vectors @ ((vectors.T @ right) / (values + config.ridge * values[-1]))
   kl = 0.5 * float(direction @ metric @ direction)
@@ -100,11 +110,26 @@ def make_step(
   batch whose moments are not finite changes nothing.
   Raises ValueError for a model of too many parameters.
   """
-  term = moments(model, target)
+  return make_family_step(lambda _: (model, target), [()], config, chunk)
 
-  def zeros(params: Params) -> Moments:
-    size = ravel_pytree(params)[0].size
-    return Moments(*(jnp.zeros(shape, float) for shape in ((size,), (size, size), (size,), ())))
+
+def make_family_step(
+  at: Callable[[Any], tuple[Marginal, objectives.Target]], couplings: Sequence[Any], config: Config, chunk: int
+) -> Callable[[loop.State, int], tuple[loop.State, loop.Metrics]]:
+  """The same for one model at several couplings, each with a batch of its own; `at` takes a tree of traced scalars.
+
+  The metrics' log_w has the samples of all couplings in turn, each less their mean there.
+  """
+  if not couplings:
+    raise ValueError("a family is trained at one coupling or more, not none")
+
+  def term(both: tuple[Params, Any], key: Key) -> tuple[Moments, objectives.Outcome]:
+    params, coupling = both
+    return moments(*at(coupling))(params, key)
+
+  def zeros(both: tuple[Params, Any]) -> Moments:
+    size = ravel_pytree(both[0])[0].size
+    return Moments(*(jnp.zeros(shape, float) for shape in ((size,), (size, size), (size,), (), ())))
 
   mean_moments = distributed.data_parallel(term, chunk, zeros=zeros)
 
@@ -114,13 +139,20 @@ def make_step(
       raise ValueError(
         f"natural gradient needs at most natural.max_parameters = {config.max_parameters} parameters, not {flat.size}"
       )
-    mean, outcome = mean_moments(state.params, loop.step_keys(state, batch))
-    found = solve(config, mean)
+    keys = loop.step_keys(state, batch * len(couplings))
+    means, log_w = [], []
+    for coupling, own in zip(couplings, keys.reshape(len(couplings), -1, *keys.shape[1:])):
+      mean, outcome = mean_moments((state.params, coupling), own)
+      means.append(mean)
+      log_w.append(outcome.log_w)
+    if len(couplings) > 1:
+      log_w = [x - np.mean(x) for x in log_w]
+    found = solve(config, means)
     taken = found is not None
     if found is not None:
       state = state._replace(params=unflatten(flat + jnp.asarray(found.direction, flat.dtype)))
     size = float(np.linalg.norm(found.direction)) if taken else float("nan")
     skipped = state.skipped + jnp.asarray(not taken, state.skipped.dtype)
-    return state._replace(step=state.step + 1, skipped=skipped), loop.Metrics(outcome.log_w, size, taken)
+    return state._replace(step=state.step + 1, skipped=skipped), loop.Metrics(np.concatenate(log_w), size, taken)
 
   return step

@@ -7,7 +7,7 @@ import pytest
 
 from experiments import presets
 from flowqcd.analysis import weights
-from flowqcd.flows import trivializing
+from flowqcd.flows import family, trivializing
 from flowqcd.models import marginal, priors
 from flowqcd.theory import gauge
 from flowqcd.training import loop, natural, objectives, optimizer
@@ -41,12 +41,55 @@ def test_a_step_in_a_model_whose_step_is_known():
   a = np.array([0.3, -0.2])
   x = np.random.default_rng(0).standard_normal((4000, 2))
   scores, log_w = x, x @ a  # d log q/dm = x - m; log p - log q = a.x + const.
-  mean = natural.Moments(scores.mean(0), scores.T @ scores / len(x), (scores * log_w[:, None]).mean(0), log_w.mean())
-  step = natural.solve(natural.Config(ridge=1e-9, max_kl=10.0), mean)
+  mean = _moments(scores, log_w)
+  step = natural.solve(natural.Config(ridge=1e-9, max_kl=10.0), [mean])
   np.testing.assert_allclose(step.direction, a, rtol=1e-6)
   np.testing.assert_allclose(step.kl, 0.5 * a @ np.cov(x.T, bias=True) @ a, rtol=1e-6)
-  short = natural.solve(natural.Config(ridge=1e-9, max_kl=step.kl / 4), mean)
+  short = natural.solve(natural.Config(ridge=1e-9, max_kl=step.kl / 4), [mean])
   np.testing.assert_allclose(short.direction, a / 2, rtol=1e-6)
+
+
+def _moments(scores, log_w):
+  cross = (scores * log_w[:, None]).mean(0)
+  return natural.Moments(scores.mean(0), scores.T @ scores / len(scores), cross, log_w.mean(), (log_w**2).mean())
+
+
+def test_several_couplings_count_by_what_is_left_of_each():
+  """Least squares of both at once, each in units of its own spread, means taken off at each coupling."""
+  rng = np.random.default_rng(1)
+  scores = [rng.standard_normal((3000, 2)) for _ in range(2)]
+  log_w = [5.0 + 0.1 * scores[0] @ [1, 2] + 0.1 * rng.standard_normal(3000), scores[1] @ [3, 1] - 7.0]
+  step = natural.solve(natural.Config(ridge=1e-9, max_kl=100.0), [_moments(s, w) for s, w in zip(scores, log_w)])
+  units = [np.sqrt(0.01 + w.var()) for w in log_w]
+  rows = [(s - s.mean(0)) / unit for s, unit in zip(scores, units)]
+  right = [(w - w.mean()) / unit for w, unit in zip(log_w, units)]
+  best = np.linalg.lstsq(np.concatenate(rows), np.concatenate(right))[0]
+  np.testing.assert_allclose(step.direction, best, rtol=1e-6)
+
+
+def test_a_family_learns_all_its_couplings():
+  """One set of parameters is better than the analytic flow at couplings between those of the training too."""
+  couplings = [family.Couplings(beta) for beta in (1.2, 2.0, 2.8)]
+  members = family.make(family.Config(2.8, order=2), trivializing.Config(steps=2, degree=2, lines=False), 2, LATTICE)
+
+  def at(c):
+    model = marginal.make(priors.haar(2, LATTICE, jnp.complex128), members.at(c))
+    return model, objectives.Target(None, lambda u: gauge.wilson(u, c.beta))
+
+  @jax.jit
+  def log_w(params, beta):
+    model, target = at(family.Couplings(beta))
+    found = jax.vmap(model.sample, (None, 0))(params, jax.random.split(jax.random.key(9), 1024))
+    return -jax.vmap(target.value)(found.u) - found.log_q
+
+  start = members.init(jax.random.key(0))
+  state = loop.initial_state(jax.random.key(1), start, optimizer.make(optimizer.Config()))
+  step = natural.make_family_step(at, couplings, natural.Config(), 32)
+  for state, metrics in loop.train(state, step, 3, 256):
+    assert metrics.taken and metrics.log_w.shape == (3 * 256,)
+  for beta in (1.6, 2.0, 2.4):
+    before, after = (np.var(log_w(params, beta)) for params in (start, state.params))
+    assert after < 0.5 * before, (beta, before, after)
 
 
 def test_moments_are_those_of_the_score():
