@@ -20,8 +20,8 @@ def run(config: settings.Experiment) -> zoo.Model:
   """
   environment.start(config)
   folder, theory = environment.claim(config), config.theory
-  if config.marginal != "trivializing" or not config.training.num_steps:
-    raise ValueError("only a trivializing flow that this run has trained can be published")
+  if config.marginal != "trivializing" or config.family.betas or not config.training.num_steps:
+    raise ValueError("only a trivializing flow of one coupling that this run has trained can be published")
   state = train_marginal.prepare(config).state
   log_w = ensembles.Ensemble.open(folder / "flow").read("log_w")
   if len(log_w) < config.sampling.num_samples:

@@ -67,6 +67,7 @@ class Training:
   """Reverse-KL training of the marginal flow; none for num_steps = 0, the analytic flow."""
 
   method: str = field("adam", "adam, or natural: natural gradient, for models of few parameters.")
+  loss: str = field("reverse_kl", "reverse_kl, or variance: of log w, whose gradient needs no force of the action.")
   num_steps: int = field(0, "Optimisation steps; 0 uses the analytic coefficients as they are.")
   batch: int = field(32, "Configurations per step, over all devices.")
   chunk: int = field(4, "Configurations vectorised at once on a device; gradients of chunks are accumulated.")
@@ -92,6 +93,8 @@ class Training:
       raise ValueError(f"training.determinant must be stochastic, exact or none, not '{self.determinant}'")
     if self.method not in ("adam", "natural"):
       raise ValueError(f"training.method must be adam or natural, not '{self.method}'")
+    if self.loss not in ("reverse_kl", "variance"):
+      raise ValueError(f"training.loss must be reverse_kl or variance, not '{self.loss}'")
     if self.precision not in ("single", "double"):
       raise ValueError(f"training.precision must be single or double, not '{self.precision}'")
     if self.max_growth <= 1:
@@ -303,8 +306,10 @@ class Experiment:
       raise ValueError(f"precision must be single or double, not '{self.precision}'")
     if self.compilation not in ("full", "quick"):
       raise ValueError(f"compilation must be full or quick, not '{self.compilation}'")
-    if self.training.method == "natural" and self.training.determinant == "stochastic" and self.theory.num_flavours:
-      raise ValueError("training.method = natural fits log w itself: it needs training.determinant = exact or none")
+    needs_log_w = "method = natural" if self.training.method == "natural" else "loss = variance"
+    if self.training.method == "natural" or self.training.loss == "variance":
+      if self.training.determinant == "stochastic" and self.theory.num_flavours:
+        raise ValueError(f"training.{needs_log_w} fits log w itself: it needs training.determinant = exact or none")
     if self.marginal not in ("trivializing", "spectral", "residual"):
       raise ValueError(f"marginal must be trivializing, spectral or residual, not '{self.marginal}'")
     if self.marginal == "trivializing" and min(self.theory.lattice) < 3:

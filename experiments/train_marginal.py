@@ -80,6 +80,13 @@ def _step(config: settings.Experiment, setup: Setup) -> Callable[[loop.State, in
   target = systems.training_target(config)
   if training.method == "natural":
     return natural.make_step(setup.model, target, config.natural, training.chunk)
+  if training.loss == "variance":
+    terms, zeros, finish = (
+      objectives.variance(setup.model, target),
+      objectives.variance_zeros,
+      objectives.variance_gradient,
+    )
+    return loop.make_step(terms, setup.transformation, training.chunk, training.max_growth, zeros=zeros, finish=finish)
   gradient = objectives.reverse_kl(setup.model, target, training.path_gradient)
   return loop.make_step(gradient, setup.transformation, training.chunk, training.max_growth)
 

@@ -101,19 +101,22 @@ def make_step(
   chunk: int,
   max_growth: float = 100.0,
   fixed: tuple = (),
+  zeros: Callable[[Params], Any] | None = None,
+  finish: Callable[[Any], Params] = lambda mean: mean,
 ) -> Callable[[State, int], tuple[State, Metrics]]:
   """(state, batch) -> the state after a step of that many samples over all hosts, and its metrics.
 
-  gradient: as of objectives.reverse_kl, for one sample; fixed: its arguments after the key. With the keys of `step_keys` a
-  resumed run repeats an uninterrupted one bit for bit, on any number of devices up to rounding. Raises ValueError if
-  devices do not divide the batch.
+  gradient: as of objectives.reverse_kl, for one sample; fixed: its arguments after the key. Where it gives other terms
+  than a gradient, zeros: params -> such terms that are zero, and finish: their mean -> the gradient. With the keys of
+  `step_keys` a resumed run repeats an uninterrupted one bit for bit, on any number of devices up to rounding. Raises
+  ValueError if devices do not divide the batch.
   """
-  mean_gradient = distributed.data_parallel(gradient, chunk, fixed)
+  mean_terms = distributed.data_parallel(gradient, chunk, fixed, **({} if zeros is None else {"zeros": zeros}))
   update = make_update(optimizer, max_growth)
 
   def step(state: State, batch: int) -> tuple[State, Metrics]:
-    mean, outcome = mean_gradient(state.params, step_keys(state, batch))
-    state, norm, taken = update(state, mean)
+    mean, outcome = mean_terms(state.params, step_keys(state, batch))
+    state, norm, taken = update(state, finish(mean))
     return state, Metrics(outcome.log_w, norm, taken)
 
   return step

@@ -1,4 +1,4 @@
-"""Self-training losses: reverse Kullback-Leibler divergences of marginal and of conditional models."""
+"""Self-training losses: reverse Kullback-Leibler divergences of marginal and of conditional models, variance of log w."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jax import lax
 
 from flowqcd.models.conditional import Conditional
@@ -53,6 +54,42 @@ def reverse_kl(model: Marginal, target: Target, path: bool = False) -> Callable[
     return log_q + target.gradient(target_key, sample.u), Outcome(log_w)
 
   return jax.grad(loss, has_aux=True)
+
+
+class Covariance(NamedTuple):
+  """Of scores s = d log q(U)/d params at fixed U, trees like the parameters: means of s and s log w; and of log w."""
+
+  score: Params
+  cross: Params
+  log_w: Array
+
+
+def variance(model: Marginal, target: Target) -> Callable[[Params, Key], tuple[Covariance, Outcome]]:
+  """(params, key) -> one sample's terms of Covariance and its log weight, for `variance_gradient` of their means.
+
+  Var(log w)/2 over samples that are held fixed is VarGrad, arXiv:2010.10436. Its gradient, -Cov(s, log w), is that of the
+  reverse KL divergence with the best of constant baselines, and needs no derivative of the action; target.value must be
+  the action itself. It costs one gradient through the inverse.
+  """
+
+  def one(params: Params, key: Key) -> tuple[Covariance, Outcome]:
+    sample = model.sample(params, key)
+    log_w = -target.value(sample.u) - sample.log_q
+    score = jax.grad(model.log_prob)(params, sample.u)
+    return Covariance(score, jax.tree.map(lambda s: s * log_w.astype(s.dtype), score), log_w), Outcome(log_w)
+
+  return one
+
+
+def variance_gradient(mean: Covariance) -> Params:
+  """The gradient of Var(log w)/2 from the means of `variance` over a batch."""
+  return jax.tree.map(lambda cross, score: mean.log_w.astype(score.dtype) * score - cross, mean.cross, mean.score)
+
+
+def variance_zeros(params: Params) -> Covariance:
+  """A Covariance of zeros, to add to."""
+  zeros = jax.tree.map(jnp.zeros_like, params)
+  return Covariance(zeros, zeros, jnp.zeros((), jax.tree.leaves(params)[0].dtype))
 
 
 def conditional_kl(

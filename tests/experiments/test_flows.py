@@ -1,0 +1,68 @@
+"""Residual flows and families through the binaries, on theories with exact results."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from experiments import presets, publish, sample
+from experiments.settings import Experiment, Family, Sampling
+from flowqcd.analysis import weights
+from flowqcd.theory import torus
+
+
+def _config(folder, beta, **changes):
+  base = presets.PRESETS["su3_4d"]
+  return dataclasses.replace(
+    base,
+    theory=dataclasses.replace(base.theory, nc=2, lattice=(4, 4), boundary=(-1.0, 1.0), beta=beta),
+    flow=dataclasses.replace(base.flow, steps=2),
+    training=dataclasses.replace(base.training, num_steps=2, batch=128, chunk=32, num_evaluate=64),
+    sampling=Sampling(num_samples=1024, batch=512, chunk=64, num_haar=0),
+    output=str(folder),
+    **changes,
+  )
+
+
+def _check(store, beta, least):
+  log_w, exact = store.read("log_w"), torus.exact(2, beta, 16)
+  assert weights.ess(log_w) > least
+  w = np.exp(log_w - log_w.max())
+  log_z = np.log(w.mean()) + log_w.max()
+  assert abs(log_z - exact.log_z) < 4 * w.std() / w.mean() / len(w) ** 0.5
+
+
+def test_a_residual_flow(tmp_path):
+  config = _config(tmp_path / "run", 1.6, marginal="residual")
+  config = dataclasses.replace(config, residual=dataclasses.replace(config.residual, sweeps=1))
+  untrained = dataclasses.replace(
+    config, training=dataclasses.replace(config.training, num_steps=0), output=str(tmp_path / "untrained")
+  )
+  before = weights.ess(sample.run(untrained).read("log_w"))
+  store = sample.run(config)
+  assert weights.ess(store.read("log_w")) > before + 0.2
+  _check(store, 1.6, 0.78)
+
+
+def test_a_family_is_sampled_at_other_couplings_than_it_was_trained_at(tmp_path):
+  family = Family(betas=(1.0, 2.4), order=2)
+  config = _config(tmp_path / "run", 2.4, family=family)
+  _check(sample.run(config), 2.4, 0.9)
+  with pytest.raises(ValueError, match="of one coupling"):
+    publish.run(config)
+  other = dataclasses.replace(
+    _config(tmp_path / "other", 1.8, family=family),
+    training=dataclasses.replace(config.training, num_steps=0, start_from=str(tmp_path / "run")),
+  )
+  _check(sample.run(other), 1.8, 0.95)
+
+
+def test_bad_input():
+  with pytest.raises(ValueError, match="as many as family.betas"):
+    Family(betas=(1.0, 2.0), kappas=(0.1,))
+  with pytest.raises(ValueError, match="needs marginal = trivializing"):
+    Experiment(marginal="spectral", family=Family(betas=(1.0,), kappas=(0.1,)))
+  with pytest.raises(ValueError, match="kappas where the theory has quarks"):
+    Experiment(family=Family(betas=(1.0,)))
+  with pytest.raises(ValueError, match="does not fit width 2"):
+    Experiment(marginal="residual", theory=dataclasses.replace(presets.PRESETS["su3_4d"].theory, lattice=(5, 4, 4, 4)))
