@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import pathlib
 import time
 from collections.abc import Callable
@@ -18,18 +17,18 @@ from flowqcd import distributed
 from flowqcd.analysis import figures, weights
 from flowqcd.flows import trivializing
 from flowqcd.io import ensembles, files, metrics
-from flowqcd.mcmc import annealing, hmc
+from flowqcd.mcmc import annealing, heatbath, hmc
 from flowqcd.models import priors
 from flowqcd.theory import gauge, observables
 from flowqcd.training import continuity
-from flowqcd.types import Action, Array, Kernel, Key, Params
+from flowqcd.types import Array, Kernel, Key, Params
 
 
 def run(config: settings.Experiment) -> dict[str, Any]:
   """Fill the ensemble `annealed` up to sampling.num_samples and return what annealed.json says of it.
 
   A flow for annealing.start_beta, its parameters those of training.start_from or the analytic ones, then
-  annealing.stages trajectories of HMC at couplings up to theory.beta, and between them steps along a flow that is fitted
+  annealing.stages moves at couplings up to theory.beta, and between them steps along a flow that is fitted
   before, to other samples: its coefficients stay in path.json. ESS, ln Z and the plaquette are of theory.beta, exact
   for any number of stages whose flows are fine enough. Raises ValueError where they are not, and for a theory with quarks.
   """
@@ -54,9 +53,12 @@ def run(config: settings.Experiment) -> dict[str, Any]:
   return _conclude(config, folder, store)
 
 
-def _kernel_of(config: settings.Experiment) -> Callable[[Action], Kernel]:
-  table = systems.INTEGRATORS[config.hmc.integrator]
-  return functools.partial(hmc.make, tau=config.hmc.tau, steps=config.hmc.steps, integrator=table)
+def _kernel_at(config: settings.Experiment) -> Callable[[Array], Kernel]:
+  """coupling -> the moves there."""
+  plan, run = config.annealing, config.hmc
+  if plan.moves == "heatbath":
+    return lambda beta: heatbath.make(beta, plan.overrelaxation)
+  return lambda beta: hmc.make(gauge.action(beta), run.tau, run.steps, systems.INTEGRATORS[run.integrator])
 
 
 def _path(config: settings.Experiment, folder: pathlib.Path) -> continuity.Fit | None:
@@ -81,7 +83,7 @@ def _pilot(config: settings.Experiment, couplings: np.ndarray) -> continuity.Ter
   used = plan.trajectories - plan.trajectories // 2
 
   def at_coupling(beta: Array, u: Array, key: Key) -> tuple[Array, continuity.Terms]:
-    kernel = _kernel_of(config)(gauge.action(beta))
+    kernel = _kernel_at(config)(beta)
     move = lambda u, key: (kernel.step(key, hmc.State(u)).state.u, None)
 
     def measured(u: Array, key: Key) -> tuple[Array, continuity.Terms]:
@@ -111,14 +113,14 @@ def _sampler(
   """One sample and its weights, after a check of all steps."""
   model, plan = systems.marginal_model(start, systems.dtype(config.precision)), config.annealing
   step_error.check_flow(start, params, folder)
-  path, kernel_of, ends = _path(config, folder), _kernel_of(config), (plan.start_beta, config.theory.beta)
+  path, kernel_at, ends = _path(config, folder), _kernel_at(config), (plan.start_beta, config.theory.beta)
   if path is None:
     couplings, transport = np.linspace(*ends, plan.stages + 1), None
   else:
     couplings = continuity.schedule(np.linspace(*ends, plan.nodes), path.residual, plan.stages)
-    step_error.check_path(config, model, path.coefficients, couplings, kernel_of, params, folder)
+    step_error.check_path(config, model, path.coefficients, couplings, kernel_at, params, folder)
     transport = trivializing.path(path.coefficients, config.theory.lattice)
-  anneal = annealing.make(gauge.action, couplings, kernel_of, transport)
+  anneal = annealing.make(gauge.action, couplings, kernel_at, transport)
 
   def one(params: Params, key: Key) -> dict[str, Array]:
     first, second = jax.random.split(key)
@@ -129,7 +131,10 @@ def _sampler(
       "u": end.u,
       "log_w": end.log_w,
       "log_w_start": log_w,
-      "acceptance": end.acceptance,
+      # A heat bath accepts all.
+      "acceptance": jnp.mean(end.info.accepted, dtype=end.log_w.dtype)
+      if plan.moves == "hmc"
+      else jnp.ones_like(end.log_w),
       "mean_plaquette": observables.mean_plaquette(end.u),
     }
 

@@ -238,18 +238,24 @@ class HMC:
 
 @dataclasses.dataclass(frozen=True)
 class Annealing:
-  """From the flow's coupling to the theory's by HMC trajectories, with exact weights."""
+  """From the flow's coupling to the theory's by Monte Carlo moves, with exact weights."""
 
   start_beta: float = field(0.0, "Coupling that the flow aims at; theory.beta is the last.")
-  stages: int = field(16, "Trajectories, one at each new coupling.")
+  stages: int = field(16, "New couplings, each with one move.")
+  moves: str = field("heatbath", "heatbath: a sweep over all links; hmc: a trajectory, as set by hmc.")
+  overrelaxation: int = field(0, "Microcanonical sweeps after each heat-bath one.")
   transport: bool = field(True, "Move the links along a fitted flow between couplings.")
-  nodes: int = field(9, "Couplings at which HMC streams fit that flow.")
+  nodes: int = field(9, "Couplings at which Monte Carlo streams fit that flow.")
   streams: int = field(64, "Those streams.")
-  trajectories: int = field(20, "Trajectories of each stream at each coupling, of which the second half is used.")
+  trajectories: int = field(20, "Moves of each stream at each coupling, of which the second half is used.")
   degree: int = field(3, "Degree in the coupling of the fitted flow's coefficients.")
 
   def __post_init__(self) -> None:
     """Raise ValueError for settings that cannot run."""
+    if self.moves not in ("heatbath", "hmc") or self.overrelaxation < 0:
+      raise ValueError(
+        f"annealing.moves must be heatbath or hmc, overrelaxation not negative, not '{self.moves}', {self.overrelaxation}"
+      )
     if self.start_beta < 0 or self.stages < 1:
       raise ValueError(
         f"annealing needs start_beta >= 0 and at least one stage, not {self.start_beta} and {self.stages}"

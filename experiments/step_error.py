@@ -17,7 +17,7 @@ from flowqcd.io import metrics
 from flowqcd.mcmc import hmc
 from flowqcd.models import marginal
 from flowqcd.theory import gauge
-from flowqcd.types import Action, Array, Kernel, Key, Params
+from flowqcd.types import Array, Kernel, Key, Params
 
 _NUM_CHECKED = 16
 _MOST_DEVIATION = 0.01
@@ -54,7 +54,7 @@ def check_path(
   start: marginal.Marginal,
   coefficients: np.ndarray,
   couplings: np.ndarray,
-  kernel_of: Callable[[Action], Kernel],
+  kernel_at: Callable[[Array], Kernel],
   params: Params,
   folder: pathlib.Path,
 ) -> None:
@@ -72,7 +72,7 @@ def check_path(
       (u, total), (key, old, new) = carry, item
       one, two = coarse(u, old, new), fine(u, old, new)
       gain = lambda end: end.logdet - gauge.wilson(end.point, new)
-      state = kernel_of(gauge.action(new)).step(key, hmc.State(one.point)).state
+      state = kernel_at(new).step(key, hmc.State(one.point)).state
       return (state.u, total + gain(one) - gain(two)), None
 
     at = jnp.asarray(couplings, u.real.dtype)

@@ -10,7 +10,7 @@ normalizing flow, arXiv:2002.06707 and, for lattice fields, 2201.08862.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,29 +21,32 @@ from flowqcd.types import Action, Array, FlowResult, Kernel, Key
 
 
 class Annealed(NamedTuple):
-  """Links [Nd, Nc, Nc, *L] and their log weight; acceptance: mean over the stages."""
+  """Links [Nd, Nc, Nc, *L] and their log weight; info: of the moves, with a leading axis of stages."""
 
   u: Array
   log_w: Array
-  acceptance: Array
+  info: Any
 
 
 def make(
   action_at: Callable[[Array], Action],
   couplings: Sequence[float] | Array,
-  kernel_of: Callable[[Action], Kernel] = hmc.make,
+  kernel_at: Callable[[Array], Kernel] | None = None,
   transport: Callable[[Array, Array, Array], FlowResult] | None = None,
 ) -> Callable[[Key, Array, Array], Annealed]:
   """(key, links, log weight for couplings[0]) -> Annealed for couplings[-1]. `jax.vmap` it for many starts.
 
-  action_at: a coupling, traced -> its Action, without auxiliary fields. kernel_of: moves that keep e^{-S}; one step for
-  each stage. transport: (links, old coupling, new) -> an invertible map f of the links before the weight is changed, which
-  is then by e^{S_{k-1}(U) - S_k(f(U))} |det df/dU|. All stages are one program. Raises ValueError for less than two
-  couplings, or actions with auxiliary fields.
+  action_at: a coupling, traced -> its Action, without auxiliary fields. kernel_at: a coupling -> moves that keep e^{-S}, on
+  states hmc.State; one step for each stage; None is HMC of hmc.make's defaults. transport: (links, old coupling, new) -> an
+  invertible map f of the links before the weight is changed, which is then by e^{S_{k-1}(U) - S_k(f(U))} |det df/dU|. All
+  stages are one program. Raises ValueError for less than two couplings, or actions with auxiliary fields.
   """
   couplings = jnp.asarray(couplings, float)
   if couplings.ndim != 1 or len(couplings) < 2:
     raise ValueError(f"annealing needs a list of at least two couplings, not an array of shape {couplings.shape}")
+
+  if kernel_at is None:
+    kernel_at = lambda coupling: hmc.make(action_at(coupling))
 
   def run(key: Key, u: Array, log_w: Array) -> Annealed:
     real = u.real.dtype
@@ -57,12 +60,12 @@ def make(
         )
       moved = FlowResult(u, jnp.zeros((), real)) if transport is None else transport(u, old, new)
       log_w = log_w + action_at(old).value(u, ()) - after.value(moved.point, ()) + moved.logdet
-      state, info = kernel_of(after).step(key, hmc.State(moved.point))
-      return (state.u, log_w), info.accepted.astype(real)
+      state, info = kernel_at(new).step(key, hmc.State(moved.point))
+      return (state.u, log_w), info
 
     at = couplings.astype(real)
     items = (jax.random.split(key, len(at) - 1), at[:-1], at[1:])
-    (u, log_w), accepted = lax.scan(stage, (u, jnp.asarray(log_w, real)), items)
-    return Annealed(u, log_w, jnp.mean(accepted))
+    (u, log_w), info = lax.scan(stage, (u, jnp.asarray(log_w, real)), items)
+    return Annealed(u, log_w, info)
 
   return run

@@ -33,13 +33,13 @@ class _Trial(NamedTuple):
   accepted: Array
 
 
-def make(beta: float, overrelaxation: int = 1) -> Kernel:
+def make(beta: float | Array, overrelaxation: int = 1) -> Kernel:
   """One heat-bath sweep over all links and then `overrelaxation` microcanonical ones. Exact, no rejection.
 
-  Works on links [Nd, Nc, Nc, *L], Nc = 1, 2, 3, with even extents. Raises ValueError for beta < 0 or
-  overrelaxation < 0, ParityError for odd extents.
+  beta may be traced, and is not checked then. Works on links [Nd, Nc, Nc, *L], Nc = 1, 2, 3, with even extents. Raises
+  ValueError for beta < 0 or overrelaxation < 0, ParityError for odd extents.
   """
-  if beta < 0 or overrelaxation < 0:
+  if overrelaxation < 0 or (not isinstance(beta, Array) and beta < 0):
     raise ValueError(f"the heat bath needs beta >= 0 and overrelaxation >= 0, not {beta}, {overrelaxation}")
 
   def step(key: Key, state: State) -> KernelStep:

@@ -72,5 +72,7 @@ def test_bad_input(tmp_path):
     anneal.run(quarks)
   with pytest.raises(ValueError, match="at least one stage"):
     Annealing(stages=0)
+  with pytest.raises(ValueError, match="moves must be heatbath or hmc"):
+    Annealing(moves="langevin")
   with pytest.raises(ValueError, match="more nodes than its degree"):
     Annealing(nodes=3, degree=3)

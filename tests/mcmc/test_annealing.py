@@ -1,5 +1,3 @@
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +5,7 @@ import pytest
 from fields import links
 
 from flowqcd.analysis import weights
-from flowqcd.mcmc import annealing, hmc
+from flowqcd.mcmc import annealing, heatbath, hmc
 from flowqcd.models import priors
 from flowqcd.theory import gauge, observables, pseudofermion, torus
 from flowqcd.types import Kernel, KernelStep
@@ -15,7 +13,7 @@ from flowqcd.types import Kernel, KernelStep
 LATTICE = (4, 4)
 
 
-def _still(action):
+def _still(coupling):
   """A kernel that stays where it is."""
   return Kernel(
     lambda key, u: hmc.State(u),
@@ -30,12 +28,14 @@ def test_without_moves_the_weight_is_that_of_reweighting():
   np.testing.assert_array_equal(end.u, u)
 
 
-@pytest.mark.parametrize("nc, beta", [(1, 1.0), (3, 4.0)])
-def test_partition_function_and_plaquette_on_a_2d_torus(nc, beta):
+@pytest.mark.parametrize(
+  "nc, beta, moves", [(1, 1.0, "hmc"), (3, 4.0, "hmc"), (2, 2.5, "heatbath"), (3, 4.0, "heatbath")]
+)
+def test_partition_function_and_plaquette_on_a_2d_torus(nc, beta, moves):
   """From Haar links, few and far from equilibrium: ln Z and the plaquette are exact all the same."""
   count = 2048
-  kernel_of = functools.partial(hmc.make, tau=1.0, steps=6)
-  run = annealing.make(gauge.action, np.linspace(0.0, beta, 17), kernel_of)
+  kernel_at = heatbath.make if moves == "heatbath" else lambda c: hmc.make(gauge.action(c), tau=1.0, steps=6)
+  run = annealing.make(gauge.action, np.linspace(0.0, beta, 17), kernel_at)
 
   def one(key):
     first, second = jax.random.split(key)
