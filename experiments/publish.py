@@ -7,7 +7,7 @@ import pathlib
 
 import numpy as np
 
-from experiments import configuration, environment, presets, settings, train_marginal
+from experiments import configuration, environment, presets, settings, systems, train_marginal
 from flowqcd.analysis import weights
 from flowqcd.io import checkpoint, ensembles, metrics
 from flowqcd.models import zoo
@@ -20,8 +20,8 @@ def run(config: settings.Experiment) -> zoo.Model:
   """
   environment.start(config)
   folder, theory = environment.claim(config), config.theory
-  if config.marginal != "trivializing" or config.family.betas or not config.training.num_steps:
-    raise ValueError("only a trivializing flow of one coupling that this run has trained can be published")
+  if config.marginal != "trivializing" or not config.training.num_steps:
+    raise ValueError("only a trivializing flow that this run has trained can be published")
   state = train_marginal.prepare(config).state
   log_w = ensembles.Ensemble.open(folder / "flow").read("log_w")
   if len(log_w) < config.sampling.num_samples:
@@ -31,8 +31,13 @@ def run(config: settings.Experiment) -> zoo.Model:
   params = checkpoint.read(folder / "checkpoints", state).params
   spent = float(metrics.read(folder / "training.jsonl")["cpu_seconds"][-1])
   quarks = f", two flavours of Wilson quarks at kappa = {theory.kappa}" if theory.num_flavours else ""
+  plan = config.family
+  at = f"at beta = {theory.beta}{quarks}"
+  if plan.betas:
+    pairs = zip(plan.betas, plan.kappas or [0.0] * len(plan.betas))
+    at += "; trained at (beta, kappa) = " + ", ".join(f"({beta:g}, {kappa:g})" for beta, kappa in pairs)
   card = zoo.Card(
-    description=f"SU({theory.nc}) at beta = {theory.beta}{quarks} on {'x'.join(map(str, theory.lattice))}",
+    description=f"SU({theory.nc}) on {'x'.join(map(str, theory.lattice))} {at}",
     nc=theory.nc,
     lattice=theory.lattice,
     beta=theory.beta,
@@ -43,6 +48,7 @@ def run(config: settings.Experiment) -> zoo.Model:
     ess_error=weights.ess_error(log_w),
     num_samples=len(log_w),
     cpu_seconds=spent,
+    family=dataclasses.asdict(systems.family_polynomial(config)) if plan.betas else None,
   )
   model = zoo.Model(card, {key: np.asarray(value) for key, value in params.items()})
   zoo.save(pathlib.Path(folder) / "model.safetensors", model)

@@ -65,11 +65,16 @@ def link_flow(config: Experiment) -> Flow:
   return trivializing.make(config.flow, flow_target(theory), theory.nc, theory.lattice)
 
 
+def family_polynomial(config: Experiment) -> family.Config:
+  """The polynomial of the configured family, in units of the largest couplings."""
+  plan = config.family
+  return family.Config(max(plan.betas), max(plan.kappas, default=0.0), plan.order)
+
+
 def link_family(config: Experiment) -> family.Family:
-  """The configured family of flows; its polynomials are in units of the largest couplings."""
-  theory, plan = config.theory, config.family
-  polynomial = family.Config(max(plan.betas), max(plan.kappas, default=0.0), plan.order)
-  return family.make(polynomial, config.flow, theory.nc, theory.lattice, theory.boundary)
+  """The configured family of flows."""
+  theory = config.theory
+  return family.make(family_polynomial(config), config.flow, theory.nc, theory.lattice, theory.boundary)
 
 
 def family_at(

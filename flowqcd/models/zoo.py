@@ -16,7 +16,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from flowqcd.flows import trivializing
+from flowqcd.flows import family, trivializing
 from flowqcd.io import files
 from flowqcd.types import Flow, Params
 
@@ -30,7 +30,8 @@ class Card:
 
   lattice: where it was trained and measured; flows without lines are the same flow on every volume. flow: the fields of
   trivializing.Config. kappa: of two flavours of Wilson quarks with this boundary, 0 for none. ess, ess_error: per sample,
-  with the exact determinant, over num_samples. cpu_seconds: of the training.
+  with the exact determinant, over num_samples. cpu_seconds: of the training. family: the fields of family.Config, where one
+  flow was trained for a range of couplings; beta and kappa are where its ESS was measured then.
   """
 
   description: str
@@ -44,6 +45,7 @@ class Card:
   ess_error: float
   num_samples: int
   cpu_seconds: float
+  family: dict[str, Any] | None = None
 
 
 class Model(NamedTuple):
@@ -52,15 +54,24 @@ class Model(NamedTuple):
   card: Card
   params: Params
 
-  def flow(self, lattice: tuple[int, ...] | None = None) -> Flow:
-    """The flow on the card's lattice, or another: aimed at the same couplings, its learned part unchanged."""
+  def flow(self, lattice: tuple[int, ...] | None = None, couplings: family.Couplings | None = None) -> Flow:
+    """The flow on the card's lattice, or another: aimed at the same couplings, its learned part unchanged.
+
+    couplings: others than the card's, of a family; they may be traced. Raises ValueError for a model of one coupling.
+    """
     card = self.card
     lattice = card.lattice if lattice is None else tuple(lattice)
+    flow = trivializing.Config(**card.flow)
+    if card.family is not None:
+      members = family.make(family.Config(**card.family), flow, card.nc, lattice, card.boundary)
+      return members.at(family.Couplings(card.beta, card.kappa) if couplings is None else couplings)
+    if couplings is not None:
+      raise ValueError(f"this flow is for beta = {card.beta}, kappa = {card.kappa} alone, not for {couplings}")
     if card.kappa:
       target = trivializing.two_flavours(card.beta, card.kappa, card.nc, lattice, card.boundary)
     else:
       target = trivializing.pure_gauge(card.beta, len(lattice))
-    return trivializing.make(trivializing.Config(**card.flow), target, card.nc, lattice)
+    return trivializing.make(flow, target, card.nc, lattice)
 
 
 def names() -> list[str]:

@@ -2,12 +2,15 @@
 
 import dataclasses
 
+import jax
 import numpy as np
 import pytest
 
 from experiments import presets, publish, sample
 from experiments.settings import Experiment, Family, Sampling
 from flowqcd.analysis import weights
+from flowqcd.flows import family
+from flowqcd.models import zoo
 from flowqcd.theory import torus
 
 
@@ -45,16 +48,23 @@ def test_a_residual_flow(tmp_path):
 
 
 def test_a_family_is_sampled_at_other_couplings_than_it_was_trained_at(tmp_path):
-  family = Family(betas=(1.0, 2.4), order=2)
-  config = _config(tmp_path / "run", 2.4, family=family)
+  both = Family(betas=(1.0, 2.4), order=2)
+  config = _config(tmp_path / "run", 2.4, family=both)
   _check(sample.run(config), 2.4, 0.9)
-  with pytest.raises(ValueError, match="of one coupling"):
-    publish.run(config)
+  publish.run(config)
+  model = zoo.load(tmp_path / "run" / "model.safetensors")
+  assert model.card.family == {"reference_beta": 2.4, "reference_kappa": 0.0, "order": 2}
+  assert "(1, 0), (2.4, 0)" in model.card.description
   other = dataclasses.replace(
-    _config(tmp_path / "other", 1.8, family=family),
+    _config(tmp_path / "other", 1.8, family=both),
     training=dataclasses.replace(config.training, num_steps=0, start_from=str(tmp_path / "run")),
   )
-  _check(sample.run(other), 1.8, 0.95)
+  store = sample.run(other)
+  _check(store, 1.8, 0.95)
+  # The published flow, on links that the binary has drawn, for couplings that may be traced.
+  at = jax.jit(lambda beta, u: model.flow(couplings=family.Couplings(beta)).inverse(model.params, u).logdet)
+  haar = store.read("log_q")[0]
+  assert float(at(1.8, store.read("u")[0])) == pytest.approx(float(haar), abs=2e-3)
 
 
 def test_bad_input():
