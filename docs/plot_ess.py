@@ -12,10 +12,10 @@ HERE = pathlib.Path(__file__).parent
 
 
 def main() -> None:
-  """ESS of SU(3) gauge theory on 4^4 against beta, with volume, and with stages of annealing."""
+  """ESS of SU(3) gauge theory on 4^4 against beta, with volume, parameters, and stages of annealing."""
   rows = json.loads((HERE / "ess.json").read_text())
-  figure, (left, middle, right) = plt.subplots(1, 3, figsize=(12, 3.8), sharey=True, constrained_layout=True)
-  for method, marker in (("analytic", "s"), ("natural gradient", "o"), ("annealed", "^")):
+  figure, (left, middle, count, right) = plt.subplots(1, 4, figsize=(15, 3.8), sharey=True, constrained_layout=True)
+  for method, marker in (("analytic", "s"), ("natural gradient", "o"), ("one for all beta", "x"), ("annealed", "^")):
     chosen = [r for r in rows if r["method"] == method and r["lattice"] == "4x4x4x4" and not r["kappa"]]
     best = {r["beta"]: r for r in sorted(chosen, key=lambda r: r["ess"])}
     points = [best[beta] for beta in sorted(best)]
@@ -37,10 +37,19 @@ def main() -> None:
   middle.set_xticks([256, 4096], ["$4^4$", "$8^4$"])
   middle.set_xticks([], minor=True)
   middle.legend(frameon=False)
+  for method, marker in (("natural gradient, leading order", "s"), ("natural gradient", "o")):
+    chosen = [r for r in rows if r["method"] == method and r["beta"] == 2.0 and not r["kappa"]]
+    points = sorted((r["parameters"], r["ess"], r["ess_err"]) for r in chosen if r["lattice"] == "4x4x4x4")
+    count.errorbar(*zip(*points), marker=marker, label="Wilson flow" if "order" in method else "next order too")
+  count.set(xlabel="parameters", title=r"trained at $\beta = 2$, $4^4$")
+  count.legend(frameon=False)
   for beta in (2.0, 3.0, 4.0):
-    chosen = [r for r in rows if r["method"] == "annealed" and r["beta"] == beta and r["lattice"] == "4x4x4x4"]
-    points = sorted((r["stages"], r["ess"], r["ess_err"]) for r in chosen)
-    right.errorbar(*zip(*points), marker="^", label=rf"$\beta = {beta:g}$")
+    for moves, marker, style in (("hmc", "^", "--"), ("heatbath", "o", "-")):
+      chosen = [r for r in rows if r["method"] == "annealed" and r["beta"] == beta and r["lattice"] == "4x4x4x4"]
+      points = sorted((r["stages"], r["ess"], r["ess_err"]) for r in chosen if r["moves"] == moves)
+      if points:
+        colour = f"C{beta:.0f}"
+        right.errorbar(*zip(*points), marker=marker, ls=style, color=colour, label=rf"$\beta = {beta:g}$, {moves}")
   ticks = [8, 16, 32, 64, 128]
   right.set(xscale="log", xlabel="stages of annealing", title=r"from Haar with fitted flows, $4^4$")
   right.set_xticks(ticks, map(str, ticks))
