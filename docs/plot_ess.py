@@ -41,7 +41,7 @@ def main() -> None:
     chosen = [r for r in rows if r["method"] == method and r["beta"] == 2.0 and not r["kappa"]]
     points = sorted((r["parameters"], r["ess"], r["ess_err"]) for r in chosen if r["lattice"] == "4x4x4x4")
     count.errorbar(*zip(*points), marker=marker, label="Wilson flow" if "order" in method else "next order too")
-  count.set(xlabel="parameters", title=r"trained at $\beta = 2$, $4^4$")
+  count.set(xscale="log", xlabel="parameters", title=r"trained at $\beta = 2$, $4^4$")
   count.legend(frameon=False)
   for beta in (2.0, 3.0, 4.0):
     for moves, marker, style in (("hmc", "^", "--"), ("heatbath", "o", "-")):
