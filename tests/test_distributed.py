@@ -38,7 +38,8 @@ def test_four_devices_give_the_gradient_of_one(chunk):
   mean, outputs = distributed.data_parallel(_gradient, chunk)(params, keys)
   one = jax.vmap(_gradient, (None, 0))(params, keys)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b.mean(axis=0), rtol=1e-14), mean, one[0])
-  np.testing.assert_array_equal(outputs, one[1])
+  # Two programs may round the same normal numbers differently.
+  np.testing.assert_allclose(outputs, one[1], rtol=1e-14)
 
 
 def test_uneven_batches_are_named():
