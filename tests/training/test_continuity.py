@@ -1,5 +1,3 @@
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -86,7 +84,10 @@ def test_flows_between_stages_on_a_2d_torus():
   nodes = np.linspace(0.0, beta, 6)
   fit = continuity.fit(nodes, _samples(nodes), degree=3)
   run = lambda transport: annealing.make(
-    gauge.action, continuity.schedule(nodes, fit.residual, 6), functools.partial(hmc.make, tau=1.0, steps=6), transport
+    gauge.action,
+    continuity.schedule(nodes, fit.residual, 6),
+    lambda c: hmc.make(gauge.action(c), tau=1.0, steps=6),
+    transport,
   )
 
   def one(key):
