@@ -80,13 +80,15 @@ def link_family(config: Experiment) -> family.Family:
 def family_at(
   config: Experiment, dtype: jnp.dtype
 ) -> Callable[[family.Couplings], tuple[marginal.Marginal, objectives.Target]]:
-  """couplings -> the family's model there and its target, whose determinant is exact, or absent for determinant = none."""
-  members, prior, boundary = link_family(config), link_prior(config, dtype), config.theory.boundary
-  quarks = config.theory.num_flavours and config.training.determinant == "exact"
+  """couplings -> the family's model there and its target, with the determinant exact, or to leading order for none."""
+  theory, members, prior = config.theory, link_family(config), link_prior(config, dtype)
 
   def value(couplings: family.Couplings, u: Array) -> Array:
-    action = gauge.wilson(u, couplings.beta)
-    return action - 2 * determinant.log_det(u, couplings.kappa, boundary) if quarks else action
+    if not theory.num_flavours:
+      return gauge.wilson(u, couplings.beta)
+    if config.training.determinant == "exact":
+      return gauge.wilson(u, couplings.beta) - 2 * determinant.log_det(u, couplings.kappa, theory.boundary)
+    return trivializing.target_action(members.target(couplings), u)
 
   def at(couplings: family.Couplings) -> tuple[marginal.Marginal, objectives.Target]:
     target = objectives.Target(lambda key, u: value(couplings, u), lambda u: value(couplings, u))

@@ -21,11 +21,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
-from flowqcd.flows import conv, masks, spectral, spline, staples
+from flowqcd.flows import conv, layers, masks, spectral, spline, staples
 from flowqcd.lattice import fusion, group, loops, sites
-from flowqcd.types import Array, Flow, FlowResult, Key, Params
+from flowqcd.types import Array, Flow, Key, Params
 
 
 def _field(default: int | bool | str, doc: str):
@@ -76,39 +75,21 @@ def make(config: Config, nc: int, lattice: sites.Extents) -> Flow:
   """The flow on links [Nd, Nc, Nc, *L]. Parameters: a tuple of networks' trees with a leading axis of layers, and, for
   staples, of the logarithms of their weights [layers, 2(Nd-1)].
 
-  They do not depend on the extents: what was trained on one lattice runs on any other that the masks fit. Layers are one
-  scan with masks as data, so that the compiled program holds one layer however many there are. Raises MaskError where
-  extents and width do not fit, ShapeError for links of another group or lattice.
+  They do not depend on the extents: what was trained on one lattice runs on any other that the masks fit. Raises
+  MaskError where extents and width do not fit, ShapeError for links of another group or lattice.
   """
   lattice, nets = tuple(lattice), networks(config, nc, lattice)
   nd, count = len(lattice), len(nets)
-  stacked = _layers(config, lattice)
 
   def init(key: Key) -> Params:
     keys = jax.random.split(key, (count, config.layers))
     params = tuple(jax.vmap(net.init)(k) for net, k in zip(nets, keys))
     return params if config.loops == "plaquette" else (*params, jnp.zeros((config.layers, 2 * (nd - 1))))
 
-  def layer(inverse: bool) -> Callable:
-    def step(carry: tuple[Array, Array], inputs: tuple[Params, _Layer]) -> tuple[tuple[Array, Array], None]:
-      (v, total), (params, m) = carry, inputs
-      v, logdet = _update(v, lattice, m, nets, params, inverse)
-      return (v, total + logdet), None
+  def update(v: Array, params: Params, layer: _Layer, inverse: bool) -> tuple[Array, Array]:
+    return _update(v, lattice, layer, nets, params, inverse)
 
-    return jax.checkpoint(step) if config.remat else step
-
-  def run(params: Params, u: Array, inverse: bool) -> FlowResult:
-    if sites.extents(u) != lattice or u.shape[1] != nc:
-      raise sites.ShapeError(f"this flow is for Nc = {nc} on the lattice {lattice}, not for links {u.shape}")
-    start = sites.flatten(u), jnp.zeros((), u.real.dtype)
-    (v, logdet), _ = lax.scan(layer(inverse), start, (params, stacked), reverse=inverse)
-    return FlowResult(sites.unflatten(v, lattice), logdet)
-
-  return Flow(
-    init=init,
-    forward=lambda params, z: run(params, z, False),
-    inverse=lambda params, u: run(params, u, True),
-  )
+  return layers.make(init, update, _layers(config, lattice), nc, lattice, config.remat)
 
 
 def _layers(config: Config, lattice: sites.Extents) -> _Layer:

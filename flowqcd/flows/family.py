@@ -47,10 +47,14 @@ class Config:
 
 
 class Family(NamedTuple):
-  """init: key -> params, zero. at: couplings -> the Flow at them, which takes the family's params."""
+  """init: key -> params, zero. at: couplings -> the Flow at them, which takes the family's params.
+
+  target: couplings -> what the analytic part aims at.
+  """
 
   init: Callable[[Key], Params]
   at: Callable[[Couplings], Flow]
+  target: Callable[[Couplings], trivializing.Target]
 
 
 def make(
@@ -76,16 +80,17 @@ def make(
     d = params["deviation"]
     return {"deviation": jnp.tensordot(jnp.stack([jnp.asarray(x**i * y**j, d.dtype) for i, j in exponents]), d, 1)}
 
-  def at(couplings: Couplings) -> Flow:
+  def target(couplings: Couplings) -> trivializing.Target:
     if config.reference_kappa:
-      target = trivializing.two_flavours(couplings.beta, couplings.kappa, nc, lattice, boundary)
-    else:
-      target = trivializing.pure_gauge(couplings.beta, nd)
-    one = trivializing.make(flow, target, nc, lattice)
+      return trivializing.two_flavours(couplings.beta, couplings.kappa, nc, lattice, boundary)
+    return trivializing.pure_gauge(couplings.beta, nd)
+
+  def at(couplings: Couplings) -> Flow:
+    one = trivializing.make(flow, target(couplings), nc, lattice)
     return Flow(
       init,
       lambda params, z: one.forward(specialise(params, couplings), z),
       lambda params, u: one.inverse(specialise(params, couplings), u),
     )
 
-  return Family(init, at)
+  return Family(init, at, target)

@@ -118,8 +118,7 @@ def _make(
     return trunk.init(first), jax.vmap(head.init)(jax.random.split(rest, config.layers))
 
   def at(params: Params, u: Array) -> LinearFlow:
-    if sites.extents(u) != lattice or u.shape[1] != nc:
-      raise sites.ShapeError(f"this flow is for Nc = {nc} on the lattice {lattice}, not for links {u.shape}")
+    sites.check(u, nc, lattice)
     context = jax.nn.elu(trunk.apply(params[0], features(u)))
     links = dirac.hopping_links(u, boundary)
     pis = Projectors(jnp.asarray(projectors.spin, u.dtype), jnp.asarray(projectors.sites, u.real.dtype))

@@ -22,9 +22,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from flowqcd.flows import conv, loop_action, masks, staples
+from flowqcd.flows import conv, layers, loop_action, masks, staples
 from flowqcd.lattice import algebra, exponential, fusion, group, loops, sites
-from flowqcd.types import Array, Flow, FlowResult, Key, Params
+from flowqcd.types import Array, Flow, Key, Params
 
 NUM_SHARED = 6
 """The coefficients d."""
@@ -83,7 +83,7 @@ def make(config: Config, beta: float, nc: int, lattice: sites.Extents) -> Flow:
   """
   lattice = tuple(lattice)
   nd, count = len(lattice), config.sweeps * len(lattice) * config.width
-  layers, net = _layers(config, lattice), _network(config, nc, lattice)
+  net = _network(config, nc, lattice)
   num_staples = 2 * (nd - 1)
   start = -beta / (2 * nc) / (4 * group.casimir(nc)) / config.sweeps
   scale = loop_action.natural_scale(nc, nd)[[0, 2, 3, 4, 5, 6, 7]] / config.sweeps
@@ -105,38 +105,22 @@ def make(config: Config, beta: float, nc: int, lattice: sites.Extents) -> Flow:
       each, shared = each + seen[:num_staples], shared + seen[num_staples:]
     return _limit(_arrange(each, shared if config.order == 2 else 0 * shared), nc)
 
-  def layer(inverse: bool) -> Callable:
-    def step(carry: tuple[Array, Array], inputs: tuple[Params, _Layer]) -> tuple[tuple[Array, Array], None]:
-      (v, total), (params, m) = carry, inputs
-      active = staples.gather(v, m.table)
-      c = coefficients(params, lambda: _features(v, lattice, m, active.staples), m)
-      move = _backward if inverse else _forward
-      links, logdet = move(active, c, config.order)
-      return (staples.scatter(v, m.table, links), total + logdet), None
+  def update(v: Array, params: Params, m: _Layer, inverse: bool) -> tuple[Array, Array]:
+    active = staples.gather(v, m.table)
+    c = coefficients(params, lambda: _features(v, lattice, m, active.staples), m)
+    links, logdet = (_backward if inverse else _forward)(active, c, config.order)
+    return staples.scatter(v, m.table, links), logdet
 
-    # A layer that is computed again costs a third of one that is stored: fresh memory is slow.
-    return jax.checkpoint(step)
-
-  def run(params: Params, u: Array, inverse: bool) -> FlowResult:
-    if sites.extents(u) != lattice or u.shape[1] != nc:
-      raise sites.ShapeError(f"this flow is for Nc = {nc} on the lattice {lattice}, not for links {u.shape}")
-    begin = sites.flatten(u), jnp.zeros((), u.real.dtype)
-    (v, logdet), _ = lax.scan(layer(inverse), begin, (params, layers), reverse=inverse)
-    return FlowResult(sites.unflatten(v, lattice), logdet)
-
-  return Flow(
-    init=init,
-    forward=lambda params, z: run(params, z, False),
-    inverse=lambda params, u: run(params, u, True),
-  )
+  # A layer that is computed again costs a third of one that is stored: fresh memory is slow.
+  return layers.make(init, update, _layers(config, lattice), nc, lattice, remat=True)
 
 
 def _layers(config: Config, lattice: sites.Extents) -> _Layer:
   """Of all layers, with a leading axis."""
   configs = masks.sweep(len(lattice), config.width) * config.sweeps
   m = masks.stack(configs, lattice)
-  layers = _Layer(staples.stack(configs, lattice), m.sites, m.frozen.reshape(*m.frozen.shape[:2], -1))
-  return jax.tree.map(jnp.asarray, layers)
+  stacked = _Layer(staples.stack(configs, lattice), m.sites, m.frozen.reshape(*m.frozen.shape[:2], -1))
+  return jax.tree.map(jnp.asarray, stacked)
 
 
 def _arrange(each: Array, shared: Array) -> Coefficients:
@@ -178,8 +162,8 @@ def _limit(c: Coefficients, nc: int) -> Coefficients:
   Under U -> (1 + w) U a loop L, with |L| <= b as a matrix and hence |tr L| <= Nc b, changes by |dL| <= b |w|, L^2 by
   2 b^2 |w|, and tr L L by 2 Nc b^2 |w|. b is one for plaquettes and K for X. The projection TA makes nothing longer.
   """
-  loops = len(c.linear)
-  b = jnp.asarray([1.0] * (loops - 1) + [loops - 1.0], c.linear.dtype)[:, None]
+  count = len(c.linear) - 1
+  b = jnp.asarray([1.0] * count + [float(count)], c.linear.dtype)[:, None]
   bounds = (b, 2 * b**2, 2 * nc * b**2, 2 * nc * b**2)
   total = sum(jnp.sum(bound * jnp.abs(x), axis=0) for bound, x in zip(bounds, c))
   factor = _MOST / jnp.maximum(total, _MOST)

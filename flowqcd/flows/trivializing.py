@@ -139,8 +139,7 @@ def make(config: Config, target: Target, nc: int, lattice: sites.Extents) -> Flo
     return velocity
 
   def run(params: Params, u: Array, start: float, stop: float) -> FlowResult:
-    if sites.extents(u) != tuple(lattice) or u.shape[1] != nc:
-      raise sites.ShapeError(f"this flow is for SU({nc}) on the lattice {tuple(lattice)}, not for links {u.shape}")
+    sites.check(u, nc, lattice)
     end = integrators.transport(
       integrators.CARPENTER_KENNEDY4, rate(params), sites.flatten(u), start, stop, config.steps
     )

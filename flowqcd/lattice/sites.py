@@ -29,6 +29,12 @@ def extents(u: Array) -> Extents:
   return tuple(shape[3:])
 
 
+def check(u: Array, nc: int, lattice: Extents) -> None:
+  """Raise ShapeError unless u are links of this group on this lattice."""
+  if extents(u) != tuple(lattice) or u.shape[1] != nc:
+    raise ShapeError(f"this flow is for Nc = {nc} on the lattice {tuple(lattice)}, not for links {u.shape}")
+
+
 def flatten(u: Array) -> Array:
   """Links [Nd, Nc, Nc, *L] -> [Nd, Nc, Nc, V], sites in row-major order."""
   extents(u)

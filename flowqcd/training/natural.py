@@ -118,7 +118,7 @@ def make_family_step(
 ) -> Callable[[loop.State, int], tuple[loop.State, loop.Metrics]]:
   """The same for one model at several couplings, each with a batch of its own; `at` takes a tree of traced scalars.
 
-  The metrics' log_w has the samples of all couplings in turn, each less their mean there.
+  The metrics' log_w has the samples of all couplings in turn, with the mean over all of them at each: ln Z differs.
   """
   if not couplings:
     raise ValueError("a family is trained at one coupling or more, not none")
@@ -145,8 +145,8 @@ def make_family_step(
       mean, outcome = mean_moments((state.params, coupling), own)
       means.append(mean)
       log_w.append(outcome.log_w)
-    if len(couplings) > 1:
-      log_w = [x - np.mean(x) for x in log_w]
+    overall = np.mean(log_w)
+    log_w = [x + (overall - np.mean(x)) for x in log_w] if len(couplings) > 1 else log_w
     found = solve(config, means)
     taken = found is not None
     if found is not None:

@@ -5,8 +5,9 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
+from fields import links
 
-from experiments import presets, publish, sample
+from experiments import presets, publish, sample, systems
 from experiments.settings import Experiment, Family, Sampling
 from flowqcd.analysis import weights
 from flowqcd.flows import family
@@ -76,3 +77,15 @@ def test_bad_input():
     Experiment(family=Family(betas=(1.0,)))
   with pytest.raises(ValueError, match="does not fit width 2"):
     Experiment(marginal="residual", theory=dataclasses.replace(presets.PRESETS["su3_4d"].theory, lattice=(5, 4, 4, 4)))
+
+
+@pytest.mark.parametrize("determinant", ["exact", "none"])
+def test_the_target_of_a_family_is_that_of_each_coupling(determinant):
+  """log w of the family's model at traced couplings against that of the binaries' own for this theory."""
+  base = presets.PRESETS["smoke"]
+  theory = dataclasses.replace(base.theory, nc=2, beta=1.3, kappa=0.12)
+  training = dataclasses.replace(base.training, method="natural", determinant=determinant, mu0=0.0)
+  config = dataclasses.replace(base, theory=theory, training=training, family=Family((1.0, 1.3), (0.1, 0.12)))
+  u = links(2, (4, 4))
+  found = jax.jit(lambda beta, kappa: systems.family_at(config, u.dtype)(family.Couplings(beta, kappa))[1].value(u))
+  np.testing.assert_allclose(found(1.3, 0.12), systems.training_target(config).value(u), rtol=1e-12)

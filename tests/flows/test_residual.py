@@ -54,6 +54,14 @@ def test_coefficients_beyond_the_bound_are_scaled_down():
     assert abs(float(back.logdet + logdet)) < 1e-8
 
 
+def test_an_inverse_that_did_not_converge_is_no_number(monkeypatch):
+  flow, params = _flow(3, (4, 4))
+  u = flow.forward(params, links(3, (4, 4))).point
+  monkeypatch.setattr(residual, "_ITERATIONS", 1)
+  back = flow.inverse(params, u)
+  assert np.isnan(back.point).any() and np.isnan(back.logdet)
+
+
 def test_the_bound_is_one():
   """|dZ/dU| at links that come close to it: all plaquettes minus one, where the derivative of TA is largest."""
   k, nc = 6, 3

@@ -9,7 +9,7 @@ from experiments import presets
 from flowqcd.analysis import weights
 from flowqcd.flows import family, trivializing
 from flowqcd.models import marginal, priors
-from flowqcd.theory import gauge
+from flowqcd.theory import gauge, torus
 from flowqcd.training import loop, natural, objectives, optimizer
 
 BETA, LATTICE = 2.2, (4, 4)
@@ -87,6 +87,11 @@ def test_a_family_learns_all_its_couplings():
   step = natural.make_family_step(at, couplings, natural.Config(), 32)
   for state, metrics in loop.train(state, step, 3, 256):
     assert metrics.taken and metrics.log_w.shape == (3 * 256,)
+    means = metrics.log_w.reshape(3, 256).mean(axis=1)
+    np.testing.assert_allclose(means, means[0], rtol=1e-9)
+  # The loss is KL - ln Z, averaged over the couplings.
+  log_z = np.mean([torus.exact(2, c.beta, 16).log_z for c in couplings])
+  assert 0 < log_z - means[0] < 0.3
   for beta in (1.6, 2.0, 2.4):
     before, after = (np.var(log_w(params, beta)) for params in (start, state.params))
     assert after < 0.5 * before, (beta, before, after)
