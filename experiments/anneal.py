@@ -34,6 +34,8 @@ def run(config: settings.Experiment) -> dict[str, Any]:
   """
   if config.theory.num_flavours:
     raise ValueError("annealing is for pure gauge theory: set theory.num_flavours = 0")
+  if config.annealing.moves == "heatbath" and any(n % 2 for n in config.theory.lattice):
+    raise ValueError(f"heat-bath moves need even extents, not {config.theory.lattice}; set annealing.moves = hmc")
   environment.start(config)
   folder = environment.claim(config)
   start = dataclasses.replace(config, theory=dataclasses.replace(config.theory, beta=config.annealing.start_beta))

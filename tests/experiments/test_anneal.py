@@ -70,6 +70,10 @@ def test_bad_input(tmp_path):
   quarks = dataclasses.replace(presets.PRESETS["reproduce"], output=str(tmp_path / "run"))
   with pytest.raises(ValueError, match="pure gauge theory: set theory.num_flavours = 0"):
     anneal.run(quarks)
+  odd = _config(tmp_path / "odd")
+  with pytest.raises(ValueError, match=r"even extents, not \(5, 4\); set annealing.moves = hmc"):
+    anneal.run(dataclasses.replace(odd, theory=dataclasses.replace(odd.theory, lattice=(5, 4))))
+  assert not (tmp_path / "odd").exists()
   with pytest.raises(ValueError, match="at least one stage"):
     Annealing(stages=0)
   with pytest.raises(ValueError, match="moves must be heatbath or hmc"):
