@@ -10,7 +10,7 @@ directions of the flow the networks see the same numbers, so the inverse costs w
 
 With `loops = "staples"` A is a sum of all 2(Nd-1) staples of the link with learned weights, A = W |A|, and P = U W: the
 link's conditional law e^{(beta/Nc) Re tr U A} is a class function of P where the singular values of A coincide. W takes the
-place of the frozen links above, and the networks see the invariants of A too. After arXiv:2305.02402, sec. IV.
+place of the frozen links above, and the networks see the invariants of A too. In the spirit of arXiv:2305.02402.
 """
 
 from __future__ import annotations
