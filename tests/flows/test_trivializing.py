@@ -158,7 +158,7 @@ def test_bad_configurations_are_named(kwargs, match):
 
 def test_other_lattices_are_refused():
   flow = _flow(3, (3, 4))
-  with pytest.raises(sites.ShapeError, match=r"SU\(3\) on the lattice \(3, 4\)"):
+  with pytest.raises(sites.ShapeError, match=r"Nc = 3 on the lattice \(3, 4\)"):
     flow.forward(flow.init(None), links(3, (4, 4)))
   with pytest.raises(ValueError, match="at least 3"):
     _flow(3, (2, 4))
