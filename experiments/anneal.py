@@ -90,7 +90,7 @@ def _pilot(config: settings.Experiment, couplings: np.ndarray) -> continuity.Ter
 
     def measured(u: Array, key: Key) -> tuple[Array, continuity.Terms]:
       u, _ = move(u, key)
-      return u, continuity.terms(u, beta)
+      return u, continuity.terms(u, beta, config.flow.loops)
 
     split = jax.random.split(key, plan.trajectories)
     u, _ = jax.lax.scan(move, u, split[:-used])
@@ -121,7 +121,7 @@ def _sampler(
   else:
     couplings = continuity.schedule(np.linspace(*ends, plan.nodes), path.residual, plan.stages)
     step_error.check_path(config, model, path.coefficients, couplings, kernel_at, params, folder)
-    transport = trivializing.path(path.coefficients, config.theory.lattice)
+    transport = trivializing.path(path.coefficients, config.theory.lattice, shapes=config.flow.loops)
   anneal = annealing.make(gauge.action, couplings, kernel_at, transport)
 
   def one(params: Params, key: Key) -> dict[str, Array]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from experiments.configuration import field
-from flowqcd.flows import coupling, hopping, masks, ptcn, residual, trivializing
+from flowqcd.flows import coupling, hopping, masks, ptcn, residual, trivializing, wilson_loops
 from flowqcd.training import natural, optimizer
 
 
@@ -320,6 +320,7 @@ class Experiment:
       raise ValueError(f"marginal must be trivializing, spectral or residual, not '{self.marginal}'")
     if self.marginal == "trivializing" and min(self.theory.lattice) < 3:
       raise ValueError(f"the trivializing flow needs extents of at least 3, not {self.theory.lattice}")
+    wilson_loops.tables(self.flow.loops, self.theory.lattice)
     nd = len(self.theory.lattice)
     if self.marginal == "spectral":
       masks.stack(masks.layers(self.coupling.layers, nd, self.coupling.width), self.theory.lattice)

@@ -62,7 +62,8 @@ def check_path(
   record = folder / "path_steps.json"
   if record.exists():
     return
-  coarse, fine = (trivializing.path(coefficients, config.theory.lattice, steps) for steps in (1, 2))
+  path = lambda steps: trivializing.path(coefficients, config.theory.lattice, steps, config.flow.loops)
+  coarse, fine = path(1), path(2)
 
   def difference(params: Params, key: Key) -> Array:
     first, second = jax.random.split(key)

@@ -58,6 +58,17 @@ def transform_spinor(psi, g):
   return jnp.einsum("ijv,sjv->siv", g.reshape(*g.shape[:2], -1), psi)
 
 
+def laplacian(values, v):
+  """-d^a d^a of real functions of flat links v [Nd, Nc, Nc, V]: fourth-order differences along each coordinate."""
+  nd, nc, volume = v.shape[0], v.shape[1], v.shape[-1]
+  start = jnp.zeros((nd, len(group.basis(nc)), volume))
+  moved = lambda x: values(group.mul(exponential.exp(group.from_coordinates(x, nc)), v))
+  h, n = 0.02, start.size
+  units = jnp.eye(n).reshape(-1, *start.shape)
+  at = jax.jit(lambda e: jnp.sum(jax.lax.map(lambda d: moved(e * d), units, batch_size=64), axis=0))
+  return (at(2 * h) + at(-2 * h) - 16 * (at(h) + at(-h)) + 30 * n * values(v)) / (12 * h * h)
+
+
 def log_jacobian(function, u):
   """ln |det| of a map of links in group coordinates: U -> e^{x^a T^a} U on both sides. A dense matrix."""
   lattice, v = sites.extents(u), sites.flatten(u)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from flowqcd.flows import loop_action, trivializing
+from flowqcd.flows import trivializing
 from flowqcd.lattice import sites
 from flowqcd.types import Array, Boundary, Flow, Key, Params
 
@@ -62,8 +62,8 @@ def make(
 ) -> Family:
   """A family of `trivializing.make`'s flows on links [Nd, Nc, Nc, *L].
 
-  Parameters: {"deviation": [monomials, 8 + Nd, degree + 1]}. boundary: of the quarks, phases of their winding lines; needed
-  where there are quarks. Raises ValueError where it is not given.
+  Parameters: {"deviation": [monomials, trivializing.num_loops, degree + 1]}. boundary: of the quarks, phases of their
+  winding lines; needed where there are quarks. Raises ValueError where it is not given.
   """
   nd, exponents = len(lattice), config.exponents
   if config.reference_kappa and boundary is None:
@@ -71,7 +71,7 @@ def make(
 
   def init(key: Key) -> Params:
     del key  # The analytic flow is the start; nothing is drawn.
-    return {"deviation": jnp.zeros((len(exponents), loop_action.NUM_LOCAL + nd, flow.degree + 1))}
+    return {"deviation": jnp.zeros((len(exponents), trivializing.num_loops(flow, nd), flow.degree + 1))}
 
   def specialise(params: Params, couplings: Couplings) -> Params:
     """Parameters of the trivializing flow at these couplings."""

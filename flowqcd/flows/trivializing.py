@@ -14,12 +14,12 @@ from collections.abc import Callable
 import jax.numpy as jnp
 import numpy as np
 
-from flowqcd.flows import loop_action
+from flowqcd.flows import loop_action, wilson_loops
 from flowqcd.lattice import integrators, loops, sites
 from flowqcd.types import Array, Flow, FlowResult, Key, Params
 
 
-def _field(default: int | bool, doc: str):
+def _field(default: int | bool | tuple[str, ...], doc: str):
   return dataclasses.field(default=default, metadata={"doc": doc})
 
 
@@ -29,13 +29,14 @@ class Config:
 
   order: 1 is the Wilson flow alone, 2 adds the seven loops of the next order. steps: Runge-Kutta steps. degree: of the
   polynomials c_k(t), at least order - 1. lines: winding lines in the basis, which carry the leading finite-volume effect
-  of the quark determinant.
+  of the quark determinant. loops: shapes of `wilson_loops` besides, whose coefficients start from zero.
   """
 
   order: int = _field(2, "1: Wilson flow; 2: next-to-leading loops too.")
   steps: int = _field(2, "Runge-Kutta steps of the flow, five evaluations each.")
   degree: int = _field(1, "Degree of the polynomials c_k(t).")
   lines: bool = _field(True, "Winding lines among the loops.")
+  loops: tuple[str, ...] = _field((), "Larger loops besides, as aabAAB,abAcBC,abcABC: see flowqcd.flows.wilson_loops.")
 
   def __post_init__(self) -> None:
     """Raise ValueError for impossible fields."""
@@ -87,18 +88,19 @@ def target_action(target: Target, u: Array) -> Array:
 
 
 def analytic_coefficients(
-  target: Target, nc: int, lattice: sites.Extents, order: int, degree: int
+  target: Target, nc: int, lattice: sites.Extents, order: int, degree: int, more: int = 0
 ) -> np.ndarray | Array:
-  """c_kj of c_k(t) = sum_j c_kj t^j for W_k, [8 + Nd, degree + 1]; traced where the target's couplings are.
+  """c_kj of c_k(t) = sum_j c_kj t^j for W_k, [8 + Nd + more, degree + 1]; traced where the target's couplings are.
 
   Leading order: S~ = S/(4 C_F) for plaquettes and S/(L C_F) for lines. Next order, plaquettes only: t S1 with
   L0 S1 = -sum d^a S d^a S0 + const, where for X = M - M^dag, M the plaquettes along a link,
   sum d^a W0 d^a W0 = -(tr X^2 - (tr X)^2/Nc)/2 = (W1 - W2 - 2 W5) + (W4 + 2 W6 - W3 - 4 W7)/Nc + const.
   For SU(3) this is (beta^2/192)(-4/33, 12/119, 1/33, -5/119, 3/10, -1/5, 1/9). Luescher, arXiv:0907.5491, sec. 4.3.
+  `more` loops have none to this order.
   """
   table, _ = loop_action.laplacian_table(nc, lattice)
   n = loop_action.NUM_LOCAL
-  unit, squared, *lines = np.zeros((2 + len(lattice), n + len(lattice), degree + 1))
+  unit, squared, *lines = np.zeros((2 + len(lattice), n + len(lattice) + more, degree + 1))
   unit[0, 0] = -1 / (2 * nc) / table[0, 0]
   for mu, line in enumerate(lines):
     line[n + mu, 0] = 0.5 / table[n + mu, n + mu]
@@ -113,21 +115,29 @@ def analytic_coefficients(
   return gauge + sum(coupling * line for coupling, line in zip(target.lines, lines))
 
 
+def num_loops(config: Config, nd: int) -> int:
+  """Loops of the flow's action: W0 to W7, the lines of all directions, and config.loops."""
+  return loop_action.NUM_LOCAL + nd + len(config.loops)
+
+
 def make(config: Config, target: Target, nc: int, lattice: sites.Extents) -> Flow:
-  """The flow on links [Nd, Nc, Nc, *L]. Parameters: {"deviation": [8 + Nd, degree + 1]}, initially zero.
+  """The flow on links [Nd, Nc, Nc, *L]. Parameters: {"deviation": [num_loops, degree + 1]}, initially zero.
 
   c_kj = analytic_kj + scale_k deviation_kj with `loop_action.natural_scale`: raw coefficients differ by factors of a
   hundred, and one learning rate would wreck the small ones before it moves the large.
 
   Forward integrates from t = 0 to 1, inverse from 1 to 0 with the same table: they undo each other up to the step error.
-  Raises ValueError where an extent is below 3.
+  Raises ValueError where an extent is below 3, or for loops that do not fit on the lattice.
   """
   if not config.lines:
     target = pure_gauge(target.beta, len(lattice))
-  coefficients = analytic_coefficients(target, nc, lattice, config.order, config.degree)
+  coefficients = analytic_coefficients(target, nc, lattice, config.order, config.degree, len(config.loops))
   lines = tuple(range(len(lattice))) if config.lines else ()
-  scale = loop_action.natural_scale(nc, len(lattice))[:, None]
-  evaluate = loop_action.evaluate_plaquette if config.order == 1 else loop_action.evaluate
+  wilson_loops.tables(config.loops, lattice)
+  natural = loop_action.natural_scale(nc, len(lattice)), wilson_loops.natural_scale(config.loops, nc, len(lattice))
+  scale = np.concatenate(natural)[:, None]
+  own = loop_action.evaluate_plaquette if config.order == 1 else loop_action.evaluate
+  evaluate = wilson_loops.extend(own, config.loops)
 
   def rate(params: Params):
     def velocity(t: Array, v: Array) -> tuple[Array, Array]:
@@ -156,19 +166,26 @@ def make(config: Config, target: Target, nc: int, lattice: sites.Extents) -> Flo
   )
 
 
-def path(coefficients: Array | np.ndarray, lattice: sites.Extents, steps: int = 1) -> Callable[..., FlowResult]:
+def path(
+  coefficients: Array | np.ndarray, lattice: sites.Extents, steps: int = 1, shapes: tuple[str, ...] = ()
+) -> Callable[..., FlowResult]:
   """(links, start, stop) -> FlowResult of the flow from e^{-start S} to e^{-stop S}, S = -(1/Nc) sum Re tr P.
 
-  dU/ds = -T^a d^a S~_s U, S~_s = sum_kj coefficients_kj s^j W_k; coefficients: [8, degree + 1], as `continuity.fit` finds
-  them for a theory. Backwards for stop < start, in `steps` equal steps. Raises ValueError for another number of loops.
+  dU/ds = -T^a d^a S~_s U, S~_s = sum_kj coefficients_kj s^j W_k; coefficients: [8 + shapes, degree + 1], as
+  `continuity.fit` finds them for a theory. Backwards for stop < start, in `steps` equal steps. Raises ValueError for
+  another number of loops.
   """
-  if np.shape(coefficients)[0] != loop_action.NUM_LOCAL:
-    raise ValueError(f"a path has coefficients of {loop_action.NUM_LOCAL} loops, not {np.shape(coefficients)[0]}")
+  local, number = loop_action.NUM_LOCAL, np.shape(coefficients)[0]
+  if number != local + len(shapes):
+    raise ValueError(f"a path has coefficients of {local + len(shapes)} loops, not {number}")
+  # No lines: their coefficients stay zero.
+  lines = jnp.zeros((len(lattice), np.shape(coefficients)[1]))
+  padded = jnp.concatenate([coefficients[:local], lines, coefficients[local:]])
+  evaluate = wilson_loops.extend(loop_action.evaluate, shapes)
 
   def rate(s: Array, v: Array) -> tuple[Array, Array]:
-    powers = s ** jnp.arange(np.shape(coefficients)[1], dtype=v.real.dtype)
-    local = jnp.asarray(coefficients, v.real.dtype) @ powers
-    action = loop_action.evaluate(v, lattice, jnp.concatenate([local, jnp.zeros(len(lattice), local.dtype)]))
+    powers = s ** jnp.arange(padded.shape[1], dtype=v.real.dtype)
+    action = evaluate(v, lattice, padded.astype(v.real.dtype) @ powers)
     return -action.gradient, action.laplacian
 
   def run(u: Array, start: Array, stop: Array) -> FlowResult:

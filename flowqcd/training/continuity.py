@@ -16,28 +16,32 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from flowqcd.flows import loop_action
+from flowqcd.flows import loop_action, wilson_loops
 from flowqcd.lattice import group, sites
 from flowqcd.types import Array
 
 
 class Terms(NamedTuple):
-  """Of one configuration: S, a scalar, and phi_k of W0 to W7 [8]."""
+  """Of one configuration: S, a scalar, and phi_k of W0 to W7 and of larger loops [8 + shapes]."""
 
   action: Array
   loops: Array
 
 
 class Fit(NamedTuple):
-  """coefficients: f_kj of f_k(s) = sum_j f_kj s^j, [8, degree + 1]. variance, residual: Var S, Var r at each coupling."""
+  """coefficients: f_kj of f_k(s) = sum_j f_kj s^j, [8 + shapes, degree + 1]. variance, residual: Var S and Var r at each
+  coupling."""
 
   coefficients: np.ndarray
   variance: np.ndarray
   residual: np.ndarray
 
 
-def terms(u: Array, s: Array) -> Terms:
-  """S and phi_k at links u [Nd, Nc, Nc, *L], a sample of e^{-s S}, by an evaluation of the loop action for each loop."""
+def terms(u: Array, s: Array, shapes: tuple[str, ...] = ()) -> Terms:
+  """S and phi_k at links u [Nd, Nc, Nc, *L], a sample of e^{-s S}, by an evaluation of the loop action for each loop.
+
+  shapes: of `wilson_loops`, besides the eight of `loop_action`.
+  """
   lattice, v, nc = sites.extents(u), sites.flatten(u), u.shape[1]
   units = jnp.eye(loop_action.NUM_LOCAL, loop_action.NUM_LOCAL + len(lattice), dtype=v.real.dtype)
 
@@ -46,13 +50,18 @@ def terms(u: Array, s: Array) -> Terms:
     return found.loops[0], group.to_coordinates(found.gradient), found.laplacian
 
   w0, gradients, laplacians = lax.map(one, units)
+  of_action = gradients[0]
+  product = lambda gradient: jnp.sum(gradient * of_action, axis=range(-of_action.ndim, 0))
   # S = -W0/(2 Nc).
-  products = jnp.sum(gradients * gradients[:1], axis=tuple(range(1, gradients.ndim)))
-  return Terms(-w0[0] / (2 * nc), laplacians - s / (2 * nc) * products)
+  phi = [laplacians - s / (2 * nc) * product(gradients)]
+  for shape in shapes:
+    found = wilson_loops.evaluate_shapes(v, (shape,), lattice, jnp.ones(1, v.real.dtype))
+    phi.append((found.laplacian - s / (2 * nc) * product(group.to_coordinates(found.gradient)))[None])
+  return Terms(-w0[0] / (2 * nc), jnp.concatenate(phi))
 
 
 def fit(couplings: Sequence[float], samples: Terms, degree: int = 3, cutoff: float = 1e-8) -> Fit:
-  """Polynomials f_k(s) from samples [n, N] and [n, N, 8] at n couplings.
+  """Polynomials f_k(s) from samples [n, N] and [n, N, loops] at n couplings.
 
   Minimises sum_n Var(r)/v_n, v_n from a fit without v_n, so that each coupling counts by what is left of it. Loops of one
   theory can depend on each other (tr P^2 = (tr P)^2 - 2 tr P^* in SU(3)): the shortest solution in units of each phi's
@@ -67,7 +76,7 @@ def fit(couplings: Sequence[float], samples: Terms, degree: int = 3, cutoff: flo
   y = action - action.mean(axis=1, keepdims=True)
   phi = loops - loops.mean(axis=1, keepdims=True)
   spread = phi.std(axis=(0, 1))
-  # [n, N, 8, degree + 1], in units in which all columns are of one size.
+  # [n, N, loops, degree + 1], in units in which all columns are of one size.
   top = np.abs(s).max()
   columns = (phi / spread)[..., None] * ((s / top)[:, None, None, None] ** np.arange(degree + 1))
   columns = columns.reshape(*y.shape, -1)

@@ -67,6 +67,8 @@ def test_overrides_by_type():
   ("theory.boundary", "1,1", "one phase per direction"),
   ("theory.num_flavours", "1", "0 or 2"),
   ("flow.order", "3", "order"),
+  ("flow.loops", "aab", "not closed"),
+  ("flow.loops", "aaaabAAAAB", "wider than the lattice"),
   ("hmc.integrator", "euler", "leapfrog"),
   ("hmc.trajectories", "7", "multiple"),
   ("hmc.tau", "0", "tau"),

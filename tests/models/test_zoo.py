@@ -39,6 +39,7 @@ def test_publish_and_read(tmp_path):
   config = dataclasses.replace(
     base,
     theory=dataclasses.replace(base.theory, lattice=(4, 4), boundary=(-1.0, 1.0)),
+    flow=dataclasses.replace(base.flow, loops=("aabAAB",)),
     training=dataclasses.replace(base.training, num_steps=2, batch=64, num_evaluate=32),
     sampling=dataclasses.replace(base.sampling, num_samples=128, batch=64),
     output=str(tmp_path / "run"),
@@ -49,6 +50,7 @@ def test_publish_and_read(tmp_path):
   assert again.card == model.card
   np.testing.assert_array_equal(again.params["deviation"], model.params["deviation"])
   assert np.abs(again.params["deviation"]).max() > 0
+  assert again.flow((5, 4)) is not None
   with pytest.raises(FileExistsError):
     publish.run(config)
   with pytest.raises(ValueError, match="has trained can be published"):

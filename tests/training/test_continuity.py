@@ -14,19 +14,21 @@ from flowqcd.training import continuity
 LATTICE = (4, 4)
 
 
-@pytest.mark.parametrize("nc, lattice", [(1, (3, 4)), (2, (3, 3, 3)), (3, (3, 4))])
-def test_terms_are_the_rate_of_the_weight(nc, lattice):
+@pytest.mark.parametrize(
+  "nc, lattice, shapes", [(1, (3, 4), ()), (2, (3, 3, 3), ("abcABC", "aabAAB")), (3, (3, 4), ("aabAAB",))]
+)
+def test_terms_are_the_rate_of_the_weight(nc, lattice, shapes):
   """d/ds [S_start(U) - S_s(f_s(U)) + log det] at s = start, by a central difference, is -S + sum_k f_k phi_k."""
   u, start, step = links(nc, lattice, 3), 1.3, 1e-4
-  coefficients = np.random.default_rng(1).normal(size=(8, 3)) * 0.01
-  run = jax.jit(trivializing.path(coefficients, lattice))
+  coefficients = np.random.default_rng(1).normal(size=(8 + len(shapes), 3)) * 0.01
+  run = jax.jit(trivializing.path(coefficients, lattice, shapes=shapes))
 
   def gain(stop):
     end = run(u, start, stop)
     return gauge.wilson(u, start) - gauge.wilson(end.point, stop) + end.logdet
 
   rate = (gain(start + step) - gain(start - step)) / (2 * step)
-  found = jax.jit(continuity.terms)(u, start)
+  found = jax.jit(lambda u, s: continuity.terms(u, s, shapes))(u, start)
   np.testing.assert_allclose(found.action, gauge.wilson(u, 1.0), rtol=1e-12)
   expected = -found.action + (coefficients @ start ** np.arange(3)) @ found.loops
   np.testing.assert_allclose(rate, expected, rtol=1e-6)
