@@ -21,7 +21,7 @@ from flowqcd.mcmc import annealing, heatbath, hmc
 from flowqcd.models import priors
 from flowqcd.theory import gauge, observables
 from flowqcd.training import continuity
-from flowqcd.types import Array, Kernel, Key, Params
+from flowqcd.types import Action, Array, Kernel, Key, Params
 
 
 def run(config: settings.Experiment) -> dict[str, Any]:
@@ -30,10 +30,12 @@ def run(config: settings.Experiment) -> dict[str, Any]:
   A flow for annealing.start_beta, its parameters those of training.start_from or the analytic ones, then
   annealing.stages moves at couplings up to theory.beta, and between them steps along a flow that is fitted
   before, to other samples: its coefficients stay in path.json. ESS, ln Z and the plaquette are of theory.beta, exact
-  for any number of stages whose flows are fine enough. Raises ValueError where they are not, and for a theory with quarks.
+  for any number of stages whose flows are fine enough. With quarks the stages have their leading hopping terms, and the
+  last weight, log_w, the exact determinant in their place; log_w_path is the one before. Raises ValueError where flows are
+  too coarse, and for heat-bath moves with quarks or odd extents.
   """
-  if config.theory.num_flavours:
-    raise ValueError("annealing is for pure gauge theory: set theory.num_flavours = 0")
+  if config.theory.num_flavours and config.annealing.moves != "hmc":
+    raise ValueError("heat-bath moves are for plaquettes alone; with quarks set annealing.moves = hmc")
   if config.annealing.moves == "heatbath" and any(n % 2 for n in config.theory.lattice):
     raise ValueError(f"heat-bath moves need even extents, not {config.theory.lattice}; set annealing.moves = hmc")
   environment.start(config)
@@ -55,21 +57,32 @@ def run(config: settings.Experiment) -> dict[str, Any]:
   return _conclude(config, folder, store)
 
 
+def _action_at(config: settings.Experiment) -> Callable[[Array], Action]:
+  """coupling of the plaquettes -> the action of a stage. Lines of quarks are the same in all."""
+  lines = systems.flow_target(config.theory).lines
+  return lambda beta: gauge.action(beta, lines)
+
+
 def _kernel_at(config: settings.Experiment) -> Callable[[Array], Kernel]:
   """coupling -> the moves there."""
-  plan, run = config.annealing, config.hmc
+  plan, run, action_at = config.annealing, config.hmc, _action_at(config)
   if plan.moves == "heatbath":
     return lambda beta: heatbath.make(beta, plan.overrelaxation)
-  return lambda beta: hmc.make(gauge.action(beta), run.tau, run.steps, systems.INTEGRATORS[run.integrator])
+  return lambda beta: hmc.make(action_at(beta), run.tau, run.steps, systems.INTEGRATORS[run.integrator])
 
 
-def _path(config: settings.Experiment, folder: pathlib.Path) -> continuity.Fit | None:
+def _ends(config: settings.Experiment, start: settings.Experiment) -> tuple[float, float]:
+  """The first and the last coupling of plaquettes, those of the quarks' hopping terms included."""
+  return systems.flow_target(start.theory).beta, systems.flow_target(config.theory).beta
+
+
+def _path(config: settings.Experiment, ends: tuple[float, float], folder: pathlib.Path) -> continuity.Fit | None:
   """The fitted flow between couplings, from path.json where it is; None where there shall be none."""
   plan, record = config.annealing, folder / "path.json"
   if not plan.transport:
     return None
   if not record.exists():
-    couplings = np.linspace(plan.start_beta, config.theory.beta, plan.nodes)
+    couplings = np.linspace(*ends, plan.nodes)
     clock = time.process_time()
     found = continuity.fit(couplings, _pilot(config, couplings), plan.degree)
     numbers = {name: x.tolist() for name, x in found._asdict().items()}
@@ -115,23 +128,27 @@ def _sampler(
   """One sample and its weights, after a check of all steps."""
   model, plan = systems.marginal_model(start, systems.dtype(config.precision)), config.annealing
   step_error.check_flow(start, params, folder)
-  path, kernel_at, ends = _path(config, folder), _kernel_at(config), (plan.start_beta, config.theory.beta)
+  ends, action_at, kernel_at = _ends(config, start), _action_at(config), _kernel_at(config)
+  path = _path(config, ends, folder)
   if path is None:
     couplings, transport = np.linspace(*ends, plan.stages + 1), None
   else:
     couplings = continuity.schedule(np.linspace(*ends, plan.nodes), path.residual, plan.stages)
-    step_error.check_path(config, model, path.coefficients, couplings, kernel_at, params, folder)
+    step_error.check_path(config, model, path.coefficients, couplings, action_at, kernel_at, params, folder)
     transport = trivializing.path(path.coefficients, config.theory.lattice, shapes=config.flow.loops)
-  anneal = annealing.make(gauge.action, couplings, kernel_at, transport)
+  anneal = annealing.make(action_at, couplings, kernel_at, transport)
+  first_action, last_action = (action_at(coupling) for coupling in ends)
 
   def one(params: Params, key: Key) -> dict[str, Array]:
     first, second = jax.random.split(key)
     sample = model.sample(params, first)
-    log_w = -gauge.wilson(sample.u, plan.start_beta) - sample.log_q
+    log_w = -first_action.value(sample.u, ()) - sample.log_q
     end = anneal(second, sample.u, log_w)
+    exact = systems.log_det(config.theory, end.u) - gauge.wilson(end.u, config.theory.beta)
     return {
       "u": end.u,
-      "log_w": end.log_w,
+      "log_w": end.log_w + (last_action.value(end.u, ()) + exact if config.theory.num_flavours else 0.0),
+      "log_w_path": end.log_w,
       "log_w_start": log_w,
       # A heat bath accepts all.
       "acceptance": jnp.mean(end.info.accepted, dtype=end.log_w.dtype)
@@ -156,6 +173,7 @@ def _conclude(config: settings.Experiment, folder: pathlib.Path, store: ensemble
     "ess": ess,
     "ess_err": weights.ess_error(log_w),
     "ess_start": float(weights.ess(store.read("log_w_start"))),
+    "ess_path": float(weights.ess(store.read("log_w_path"))),
     "log_z": float(log_z.value),
     "log_z_err": float(log_z.error),
     "mean_plaquette": float(plaquette.value),

@@ -16,8 +16,7 @@ from flowqcd.flows import trivializing
 from flowqcd.io import metrics
 from flowqcd.mcmc import hmc
 from flowqcd.models import marginal
-from flowqcd.theory import gauge
-from flowqcd.types import Array, Kernel, Key, Params
+from flowqcd.types import Action, Array, Kernel, Key, Params
 
 _NUM_CHECKED = 16
 _MOST_DEVIATION = 0.01
@@ -54,6 +53,7 @@ def check_path(
   start: marginal.Marginal,
   coefficients: np.ndarray,
   couplings: np.ndarray,
+  action_at: Callable[[Array], Action],
   kernel_at: Callable[[Array], Kernel],
   params: Params,
   folder: pathlib.Path,
@@ -72,7 +72,7 @@ def check_path(
     def stage(carry: tuple[Array, Array], item: tuple[Key, Array, Array]) -> tuple[tuple[Array, Array], None]:
       (u, total), (key, old, new) = carry, item
       one, two = coarse(u, old, new), fine(u, old, new)
-      gain = lambda end: end.logdet - gauge.wilson(end.point, new)
+      gain = lambda end: end.logdet - action_at(new).value(end.point, ())
       state = kernel_at(new).step(key, hmc.State(one.point)).state
       return (state.u, total + gain(one) - gain(two)), None
 

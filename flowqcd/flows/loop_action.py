@@ -108,7 +108,7 @@ def _finish(
   winding = [jnp.zeros((), values.dtype)] * len(lattice)
   parts = [force[mu] for mu in range(len(lattice))]
   for mu in lines:
-    line = fusion.materialise(winding_line(v, lattice, mu))
+    line = fusion.materialise(loops.winding_line(v, lattice, mu))
     # Every site of a line reads the same trace.
     winding[mu] = 2 * jnp.sum(group.trace(line).real) / lattice[mu]
     parts[mu] = parts[mu] + 2 * c[NUM_LOCAL + mu] * line
@@ -118,14 +118,6 @@ def _finish(
   # d^a S~ = Re tr(T^a F), and T^a Re tr(T^a F) = -TA(F)/2.
   gradient = -0.5 * group.project(fusion.materialise(jnp.stack(parts)))
   return LoopAction(w, fusion.materialise(gradient), laplacian)
-
-
-def winding_line(v: Array, lattice: sites.Extents, mu: int) -> Array:
-  """The closed line along mu that starts and ends at x: [Nc, Nc, V]."""
-  line = v[mu]
-  for step in range(1, lattice[mu]):
-    line = group.mul(line, sites.shift(v[mu], lattice, mu, step))
-  return line
 
 
 def _local_loops(plaquettes: list[Array], m: Array) -> Array:

@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from flowqcd.flows import loop_action, wilson_loops
-from flowqcd.lattice import integrators, loops, sites
+from flowqcd.lattice import integrators, sites
+from flowqcd.theory import gauge
 from flowqcd.types import Array, Flow, FlowResult, Key, Params
 
 
@@ -79,12 +80,7 @@ def two_flavours(
 
 def target_action(target: Target, u: Array) -> Array:
   """The action that a Target stands for, without constants, at links u [Nd, Nc, Nc, *L]: a scalar."""
-  action = -(target.beta / u.shape[1]) * jnp.sum(loops.plaquette_traces(u).real)
-  for mu, coupling in enumerate(target.lines):
-    if isinstance(coupling, Array) or coupling:
-      line = loops.polyakov_line(u, mu)
-      action = action + coupling * jnp.sum(sum(line[i, i] for i in range(u.shape[1])).real)
-  return action
+  return gauge.wilson(u, target.beta) + gauge.winding(u, target.lines)
 
 
 def analytic_coefficients(
@@ -111,8 +107,8 @@ def analytic_coefficients(
     # L0 acts on coefficients from the right. It is singular for SU(2), where W5 - W6 is a constant: the least-squares
     # solution leaves that constant out.
     squared[1:n, 1] = np.linalg.lstsq(table[1:n, 1:n].T, -prefactor * products, rcond=1e-12)[0]
-  gauge = target.beta * unit + target.beta**2 * squared
-  return gauge + sum(coupling * line for coupling, line in zip(target.lines, lines))
+  plaquettes = target.beta * unit + target.beta**2 * squared
+  return plaquettes + sum(coupling * line for coupling, line in zip(target.lines, lines))
 
 
 def num_loops(config: Config, nd: int) -> int:

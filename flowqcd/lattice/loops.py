@@ -90,6 +90,14 @@ def polyakov_line(u: Array, direction: int = 0) -> Array:
   return line.reshape(line.shape[:2] + rest)
 
 
+def winding_line(v: Array, lattice: sites.Extents, mu: int) -> Array:
+  """The closed line along mu that starts and ends at each site: flat links v [Nd, Nc, Nc, V] -> [Nc, Nc, V]."""
+  line = v[mu]
+  for step in range(1, lattice[mu]):
+    line = group.mul(line, sites.shift(v[mu], lattice, mu, step))
+  return line
+
+
 class Sides(NamedTuple):
   """A field of links on the four sides of the plaquettes of one plane, each [Nc, Nc, V].
 

@@ -54,12 +54,14 @@ def make(
     def stage(carry: tuple[Array, Array], item: tuple[Key, Array, Array]) -> tuple[tuple[Array, Array], Array]:
       (u, log_w), (key, old, new) = carry, item
       after = action_at(new)
-      if jax.tree.leaves(jax.eval_shape(after.refresh, key, u).fields):
+      fields, structure = jax.tree.flatten(jax.eval_shape(after.refresh, key, u).fields)
+      if fields:
         raise ValueError(
           "annealing is for actions without auxiliary fields, which the weight would have to average over"
         )
       moved = FlowResult(u, jnp.zeros((), real)) if transport is None else transport(u, old, new)
-      log_w = log_w + action_at(old).value(u, ()) - after.value(moved.point, ()) + moved.logdet
+      none = structure.unflatten([])
+      log_w = log_w + action_at(old).value(u, none) - after.value(moved.point, none) + moved.logdet
       state, info = kernel_at(new).step(key, hmc.State(moved.point))
       return (state.u, log_w), info
 

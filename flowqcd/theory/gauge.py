@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 
 from flowqcd.lattice import group, loops, sites
 from flowqcd.types import Action, Array, Refreshed, ScalarFunction
+
+Couplings = Sequence[float | Array]
+"""One for each direction, or none at all."""
 
 
 def wilson(u: Array, beta: float) -> Array:
@@ -27,12 +32,44 @@ def wilson_force(u: Array, beta: float) -> Array:
   return sites.unflatten(force, lattice)
 
 
-def action(beta: float) -> Action:
-  """The Wilson action as a contract: no auxiliary fields, hand-written force."""
+def winding(u: Array, couplings: Couplings) -> Array:
+  """sum_mu couplings_mu sum Re tr of the lines that wind around direction mu, each line once. u: [Nd, Nc, Nc, *L].
+
+  The leading effect of quarks on a finite volume. Directions whose coupling is a zero are left out.
+  """
+  total = jnp.zeros((), u.real.dtype)
+  for mu, coupling in _present(couplings):
+    line = loops.polyakov_line(u, mu)
+    total = total + coupling * jnp.sum(sum(line[i, i] for i in range(u.shape[1])).real)
+  return total
+
+
+def winding_force(u: Array, couplings: Couplings) -> Array:
+  """T^a d^a of `winding`: -(coupling_mu/2) TA(line), the line from the start of the link. [Nd, Nc, Nc, *L], as u."""
+  lattice, v = sites.extents(u), sites.flatten(u)
+  force = jnp.zeros_like(v)
+  for mu, coupling in _present(couplings):
+    force = force.at[mu].set(-0.5 * coupling * group.project(loops.winding_line(v, lattice, mu)))
+  return sites.unflatten(force, lattice)
+
+
+def _present(couplings: Couplings) -> list[tuple[int, float | Array]]:
+  return [(mu, c) for mu, c in enumerate(couplings) if isinstance(c, Array) or c]
+
+
+def action(beta: float | Array, lines: Couplings = ()) -> Action:
+  """The Wilson action, and `winding` lines where they have couplings: no auxiliary fields, forces by hand."""
+
+  def value(u: Array) -> Array:
+    return wilson(u, beta) + winding(u, lines)
+
+  def force(u: Array) -> Array:
+    return wilson_force(u, beta) + winding_force(u, lines) if _present(lines) else wilson_force(u, beta)
+
   return Action(
-    refresh=lambda key, u: Refreshed((), wilson(u, beta)),
-    value=lambda u, fields: wilson(u, beta),
-    force=lambda u, fields: wilson_force(u, beta),
+    refresh=lambda key, u: Refreshed((), value(u)),
+    value=lambda u, fields: value(u),
+    force=lambda u, fields: force(u),
   )
 
 

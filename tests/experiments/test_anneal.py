@@ -8,8 +8,9 @@ import pytest
 
 from experiments import anneal, presets, sample
 from experiments.settings import Annealing, Sampling
+from flowqcd.analysis import weights
 from flowqcd.io import ensembles
-from flowqcd.theory import torus
+from flowqcd.theory import observables, torus
 
 
 def _config(folder):
@@ -42,6 +43,33 @@ def test_exact_results_and_going_on(tmp_path):
   assert json.loads((tmp_path / "run" / "annealed.json").read_text())["ess"] == found["ess"]
 
 
+def test_quarks(tmp_path):
+  """ln Z and plaquette with an exact determinant, from the flow alone and by annealing from Haar links."""
+  base = _config(tmp_path)
+  base = dataclasses.replace(
+    base,
+    theory=dataclasses.replace(base.theory, num_flavours=2, kappa=0.18, beta=2.0),
+    flow=dataclasses.replace(base.flow, steps=3),
+    training=dataclasses.replace(base.training, determinant="none", num_steps=0),
+    hmc=dataclasses.replace(base.hmc, tau=1.0, steps=6),
+  )
+  plan = dataclasses.replace(base.annealing, start_beta=0.0, moves="hmc")
+  found = anneal.run(dataclasses.replace(base, annealing=plan, output=str(tmp_path / "annealed")))
+  flow = sample.run(dataclasses.replace(base, output=str(tmp_path / "flow")))
+  log_w = flow.read("log_w")
+  log_z = weights.log_z(log_w)
+  plaquettes = np.array([observables.mean_plaquette(u) for u in flow.read("u")])
+  plaquette = weights.reweighted_mean(log_w, plaquettes)
+  assert found["ess"] > 0.8 and weights.ess(log_w) > 0.8
+  assert abs(found["log_z"] - log_z.value) < 4 * np.hypot(found["log_z_err"], log_z.error) < 0.15
+  error = np.hypot(found["mean_plaquette_err"], plaquette.error)
+  assert abs(found["mean_plaquette"] - plaquette.value) < 4 * error < 0.04
+  # The hopping terms leave little to the last weight, and it is not nothing.
+  store = ensembles.Ensemble.open(tmp_path / "annealed" / "annealed")
+  last = store.read("log_w") - store.read("log_w_path")
+  assert 0.01 < last.std() < 0.3
+
+
 def test_steps_that_are_too_coarse_are_refused(tmp_path):
   """One stage to a strong field is one step of the fitted flow; nothing is drawn with weights that are wrong."""
   config = _config(tmp_path / "run")
@@ -69,7 +97,7 @@ def test_a_flow_that_is_too_coarse_is_refused(tmp_path):
 
 def test_bad_input(tmp_path):
   quarks = dataclasses.replace(presets.PRESETS["reproduce"], output=str(tmp_path / "run"))
-  with pytest.raises(ValueError, match="pure gauge theory: set theory.num_flavours = 0"):
+  with pytest.raises(ValueError, match="plaquettes alone; with quarks set annealing.moves = hmc"):
     anneal.run(quarks)
   odd = _config(tmp_path / "odd")
   with pytest.raises(ValueError, match=r"even extents, not \(5, 4\); set annealing.moves = hmc"):

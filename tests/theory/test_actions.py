@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from checkers import check_action, transform_spinor
-from fields import DATA, links
+from fields import DATA, links, unit_links
 
 from flowqcd.lattice import checkerboard, group, sites
 from flowqcd.mcmc import hmc
@@ -29,6 +29,19 @@ def test_gauge_action_and_force(nc, lattice):
   autodiff = gauge.from_function(lambda u: gauge.wilson(u, 2.7))
   by_autodiff = jax.jit(autodiff.force)(u, ())
   np.testing.assert_allclose(by_hand, by_autodiff, atol=1e-12)
+
+
+@GAUGE
+def test_winding_lines(nc, lattice):
+  u, couplings = links(nc, lattice), (0.7, 0.0, -0.4, 0.3)[: len(lattice)]
+  check_action(gauge.action(1.3, couplings), u, jax.random.key(0))
+  by_hand = gauge.winding_force(u, couplings)
+  by_autodiff = jax.jit(group.lie_derivative(lambda u: gauge.winding(u, couplings)))(u)
+  np.testing.assert_allclose(by_hand, by_autodiff, atol=1e-12)
+  # Unit links: as many lines as sites across, each with the trace Nc.
+  volume = np.prod(lattice)
+  total = sum(c * nc * volume / n for c, n in zip(couplings, lattice))
+  np.testing.assert_allclose(gauge.winding(unit_links(nc, lattice), couplings), total)
 
 
 @QUARKS
