@@ -30,9 +30,12 @@ def run(config: settings.Experiment) -> dict[str, Any]:
   A flow for annealing.start_beta, its parameters those of training.start_from or the analytic ones, then
   annealing.stages moves at couplings up to theory.beta, and between them steps along a flow that is fitted
   before, to other samples: its coefficients stay in path.json. ESS, ln Z and the plaquette are of theory.beta, exact
-  for any number of stages whose flows are fine enough. With quarks the stages have their leading hopping terms, and the
-  last weight, log_w, the exact determinant in their place; log_w_path is the one before. Raises ValueError where flows are
-  too coarse, and for heat-bath moves with quarks or odd extents.
+  for any number of stages whose flows are fine enough; log_z_step_shift is what half their steps change ln Z by.
+
+  With quarks the stages have their leading hopping terms, and the last weight, log_w, the exact determinant in their place;
+  log_w_path is the one before. ess_start and ess_path are of the hopping terms then: what the last weight spreads, no
+  stages take back, and a start flow is best one trained with training.determinant = none. Raises ValueError where flows
+  are too coarse, and for heat-bath moves with quarks or odd extents.
   """
   if config.theory.num_flavours and config.annealing.moves != "hmc":
     raise ValueError("heat-bath moves are for plaquettes alone; with quarks set annealing.moves = hmc")
@@ -95,7 +98,7 @@ def _pilot(config: settings.Experiment, couplings: np.ndarray) -> continuity.Ter
   """Terms [n, streams * used trajectories] of HMC streams that go from one coupling to the next."""
   plan, theory = config.annealing, config.theory
   root = jax.random.fold_in(jax.random.key(config.seed), 13)
-  used = plan.trajectories - plan.trajectories // 2
+  used, lines = plan.trajectories - plan.trajectories // 2, systems.flow_target(theory).lines
 
   def at_coupling(beta: Array, u: Array, key: Key) -> tuple[Array, continuity.Terms]:
     kernel = _kernel_at(config)(beta)
@@ -103,7 +106,7 @@ def _pilot(config: settings.Experiment, couplings: np.ndarray) -> continuity.Ter
 
     def measured(u: Array, key: Key) -> tuple[Array, continuity.Terms]:
       u, _ = move(u, key)
-      return u, continuity.terms(u, beta, config.flow.loops)
+      return u, continuity.terms(u, beta, plan.loops, lines)
 
     split = jax.random.split(key, plan.trajectories)
     u, _ = jax.lax.scan(move, u, split[:-used])
@@ -135,7 +138,7 @@ def _sampler(
   else:
     couplings = continuity.schedule(np.linspace(*ends, plan.nodes), path.residual, plan.stages)
     step_error.check_path(config, model, path.coefficients, couplings, action_at, kernel_at, params, folder)
-    transport = trivializing.path(path.coefficients, config.theory.lattice, shapes=config.flow.loops)
+    transport = trivializing.path(path.coefficients, config.theory.lattice, shapes=plan.loops)
   anneal = annealing.make(action_at, couplings, kernel_at, transport)
   first_action, last_action = (action_at(coupling) for coupling in ends)
 
@@ -165,9 +168,13 @@ def _conclude(config: settings.Experiment, folder: pathlib.Path, store: ensemble
   ess, log_z = float(weights.ess(log_w)), weights.log_z(log_w)
   plaquette = weights.reweighted_mean(log_w, store.read("mean_plaquette"))
   acceptance = float(store.read("acceptance").mean())
+  records = [folder / name for name in ("flow_steps.json", "path_steps.json")]
+  shift = -sum(metrics.read_json(record)["shift"] for record in records if record.exists())
   warnings = list(weights.diagnose(log_w).messages)
   if acceptance < 0.5:
     warnings.append(f"HMC accepts only {acceptance:.2g} of its trajectories; raise hmc.steps or lower hmc.tau")
+  if abs(shift) > float(log_z.error):
+    warnings.append(f"half the step moves ln Z by {shift:.2g}, more than its error; raise flow.steps or stages")
   numbers = {
     "num_samples": len(log_w),
     "ess": ess,
@@ -176,6 +183,7 @@ def _conclude(config: settings.Experiment, folder: pathlib.Path, store: ensemble
     "ess_path": float(weights.ess(store.read("log_w_path"))),
     "log_z": float(log_z.value),
     "log_z_err": float(log_z.error),
+    "log_z_step_shift": shift,
     "mean_plaquette": float(plaquette.value),
     "mean_plaquette_err": float(plaquette.error),
     "acceptance": acceptance,
@@ -187,7 +195,8 @@ def _conclude(config: settings.Experiment, folder: pathlib.Path, store: ensemble
   with files.atomic(folder / "annealed.png", overwrite=True) as handle:
     figures.log_weight_histogram(log_w).savefig(handle, format="png")
   environment.say(
-    f"{folder / 'annealed.json'}: ess {ess:.4f} from {numbers['ess_start']:.4f}, ln Z {numbers['log_z']:.4f} +- "
+    f"{folder / 'annealed.json'}: ess {ess:.4f} ({numbers['ess_start']:.4f} at the start, "
+    f"{numbers['ess_path']:.4f} of the path), ln Z {numbers['log_z']:.4f} +- "
     f"{numbers['log_z_err']:.4f}, plaquette {numbers['mean_plaquette']:.5f} +- {numbers['mean_plaquette_err']:.5f}"
   )
   for text in warnings:

@@ -240,15 +240,18 @@ class HMC:
 class Annealing:
   """From the flow's coupling to the theory's by Monte Carlo moves, with exact weights."""
 
-  start_beta: float = field(0.0, "Coupling that the flow aims at; theory.beta is the last.")
+  start_beta: float = field(0.0, "Coupling that the flow aims at, of kappa as theory.kappa; theory.beta is the last.")
   stages: int = field(16, "New couplings, each with one move.")
-  moves: str = field("heatbath", "heatbath: a sweep over all links; hmc: a trajectory, as set by hmc.")
+  moves: str = field(
+    "heatbath", "heatbath: a sweep over all links; hmc: a trajectory, as set by hmc, which quarks need."
+  )
   overrelaxation: int = field(0, "Microcanonical sweeps after each heat-bath one.")
   transport: bool = field(True, "Move the links along a fitted flow between couplings.")
   nodes: int = field(9, "Couplings at which Monte Carlo streams fit that flow.")
   streams: int = field(64, "Those streams.")
   trajectories: int = field(20, "Moves of each stream at each coupling, of which the second half is used.")
   degree: int = field(3, "Degree in the coupling of the fitted flow's coefficients.")
+  loops: tuple[str, ...] = field((), "Larger loops in that flow, as aabAAB,abcABC: see flowqcd.flows.wilson_loops.")
 
   def __post_init__(self) -> None:
     """Raise ValueError for settings that cannot run."""
@@ -320,7 +323,8 @@ class Experiment:
       raise ValueError(f"marginal must be trivializing, spectral or residual, not '{self.marginal}'")
     if self.marginal == "trivializing" and min(self.theory.lattice) < 3:
       raise ValueError(f"the trivializing flow needs extents of at least 3, not {self.theory.lattice}")
-    wilson_loops.tables(self.flow.loops, self.theory.lattice)
+    wilson_loops.check(self.flow.loops, self.theory.lattice, beside_pairs=self.flow.order == 2)
+    wilson_loops.check(self.annealing.loops, self.theory.lattice)
     nd = len(self.theory.lattice)
     if self.marginal == "spectral":
       masks.stack(masks.layers(self.coupling.layers, nd, self.coupling.width), self.theory.lattice)

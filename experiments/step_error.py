@@ -62,7 +62,7 @@ def check_path(
   record = folder / "path_steps.json"
   if record.exists():
     return
-  path = lambda steps: trivializing.path(coefficients, config.theory.lattice, steps, config.flow.loops)
+  path = lambda steps: trivializing.path(coefficients, config.theory.lattice, steps, config.annealing.loops)
   coarse, fine = path(1), path(2)
 
   def difference(params: Params, key: Key) -> Array:

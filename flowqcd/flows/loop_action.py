@@ -26,7 +26,7 @@ NUM_LOCAL = 8
 
 
 class LoopAction(NamedTuple):
-  """At one configuration: loops W [8 + Nd], gradient T^a d^a S~ (flat links) and -d^a d^a S~ (a scalar)."""
+  """At one configuration: loops W, here [8 + Nd], gradient T^a d^a S~ (flat links) and -d^a d^a S~ (a scalar)."""
 
   loops: Array
   gradient: Array

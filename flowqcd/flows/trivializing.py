@@ -1,9 +1,10 @@
 """The trivializing gradient flow: dU/dt = -(d^a S~_t) T^a U carries the Haar measure at t = 0 towards e^{-S} at t = 1.
 
 Luescher, arXiv:0907.5491: L0 S~_t + t sum d^a S d^a S~_t = S + const makes it exact. S~_t = sum_k c_k(t) W_k over the loops
-of `loop_action`; to next-to-leading order c_k(t) is a first-order polynomial in t with known coefficients, and more
-generally a polynomial whose coefficients are learned, starting from those. The log-determinant is the integral of
-L0 S~_t, which is exact in the loops; what remains is the step error of the integrator, the same for U and for log det.
+of `loop_action`, and of `wilson_loops` where there shall be more. To next-to-leading order c_k(t) is a first-order
+polynomial in t with known coefficients, and more generally a polynomial whose coefficients are learned, starting from
+those. The log-determinant is the integral of L0 S~_t, which is exact in the loops; what remains is the step error of
+the integrator, the same for U and for log det.
 """
 
 from __future__ import annotations
@@ -37,12 +38,14 @@ class Config:
   steps: int = _field(2, "Runge-Kutta steps of the flow, five evaluations each.")
   degree: int = _field(1, "Degree of the polynomials c_k(t).")
   lines: bool = _field(True, "Winding lines among the loops.")
-  loops: tuple[str, ...] = _field((), "Larger loops besides, as aabAAB,abAcBC,abcABC: see flowqcd.flows.wilson_loops.")
+  loops: tuple[str, ...] = _field((), "Larger loops besides, as aabAAB,abcABC: see flowqcd.flows.wilson_loops.")
 
   def __post_init__(self) -> None:
     """Raise ValueError for impossible fields."""
     if self.order not in (1, 2):
       raise ValueError(f"order must be 1 or 2, not {self.order}")
+    if not isinstance(self.loops, tuple):
+      raise ValueError(f"loops must be a tuple of words, not {self.loops!r}")
     if self.steps < 1:
       raise ValueError(f"steps must be at least 1, not {self.steps}")
     if self.degree < self.order - 1:
@@ -119,8 +122,8 @@ def num_loops(config: Config, nd: int) -> int:
 def make(config: Config, target: Target, nc: int, lattice: sites.Extents) -> Flow:
   """The flow on links [Nd, Nc, Nc, *L]. Parameters: {"deviation": [num_loops, degree + 1]}, initially zero.
 
-  c_kj = analytic_kj + scale_k deviation_kj with `loop_action.natural_scale`: raw coefficients differ by factors of a
-  hundred, and one learning rate would wreck the small ones before it moves the large.
+  c_kj = analytic_kj + scale_k deviation_kj with `natural_scale` of the loops' modules: raw coefficients differ by factors
+  of a hundred, and one learning rate would wreck the small ones before it moves the large.
 
   Forward integrates from t = 0 to 1, inverse from 1 to 0 with the same table: they undo each other up to the step error.
   Raises ValueError where an extent is below 3, or for loops that do not fit on the lattice.
@@ -129,7 +132,7 @@ def make(config: Config, target: Target, nc: int, lattice: sites.Extents) -> Flo
     target = pure_gauge(target.beta, len(lattice))
   coefficients = analytic_coefficients(target, nc, lattice, config.order, config.degree, len(config.loops))
   lines = tuple(range(len(lattice))) if config.lines else ()
-  wilson_loops.tables(config.loops, lattice)
+  wilson_loops.check(config.loops, lattice, beside_pairs=config.order == 2)
   natural = loop_action.natural_scale(nc, len(lattice)), wilson_loops.natural_scale(config.loops, nc, len(lattice))
   scale = np.concatenate(natural)[:, None]
   own = loop_action.evaluate_plaquette if config.order == 1 else loop_action.evaluate
@@ -169,8 +172,10 @@ def path(
 
   dU/ds = -T^a d^a S~_s U, S~_s = sum_kj coefficients_kj s^j W_k; coefficients: [8 + shapes, degree + 1], as
   `continuity.fit` finds them for a theory. Backwards for stop < start, in `steps` equal steps. Raises ValueError for
-  another number of loops.
+  another number of loops, or shapes that `wilson_loops.check` refuses.
   """
+  wilson_loops.check(shapes, lattice)
+  coefficients = jnp.asarray(coefficients)
   local, number = loop_action.NUM_LOCAL, np.shape(coefficients)[0]
   if number != local + len(shapes):
     raise ValueError(f"a path has coefficients of {local + len(shapes)} loops, not {number}")

@@ -5,7 +5,8 @@ abAB is the plaquette, aabAAB the rectangle, abAcBC the chair, abcABC the third 
 its orientations and positions: W = sum of 2 Re tr(links along the path), a path and its reverse once.
 
 No link may be passed twice. Then each of the l links gives C_F and W is an eigenfunction, -d^a d^a W = l C_F W: a flow
-along d^a W has an exact divergence whatever the shape. The table of `loop_action` covers pairs of plaquettes that meet.
+along d^a W has an exact divergence whatever the shape. `loop_action` covers pairs of plaquettes that meet on a link, among
+them W1, which is the sum of all rectangles and chairs.
 """
 
 from __future__ import annotations
@@ -80,29 +81,37 @@ class Table(NamedTuple):
   backwards: np.ndarray
 
 
-@functools.lru_cache(maxsize=64)
-def tables(shapes: tuple[str, ...], lattice: sites.Extents) -> tuple[Table, ...]:
-  """A Table for each shape. Raises ValueError as `orbit` does, for a shape wider than the lattice, or one given twice."""
-  orbits = [orbit(shape, len(lattice)) for shape in shapes]
+def check(shapes: tuple[str, ...], lattice: sites.Extents, beside_pairs: bool = True) -> None:
+  """Raise ValueError as `orbit` does, for a shape wider than the lattice, or one that the others make up.
+
+  beside_pairs: with the plaquette there are the pairs of `loop_action`, of which W1 is all rectangles and chairs.
+  """
+  nd = len(lattice)
+  if not isinstance(shapes, tuple):
+    raise ValueError(f"loops are a tuple of words, not {shapes!r}")
+  orbits = [orbit(shape, nd) for shape in shapes]
   for shape, paths in zip(shapes, orbits):
-    if [*orbits, orbit("abAB", len(lattice))].count(paths) > 1:
+    if [*orbits, orbit("abAB", nd)].count(paths) > 1:
       raise ValueError(f"the loop {shape} is among the others already")
     for path in paths:
-      width = np.ptp(np.array([at for _, at, _ in _links(path, len(lattice))] + [(0,) * len(lattice)]), axis=0) + 1
+      width = np.ptp(np.array([at for _, at, _ in _links(path, nd)] + [(0,) * nd]), axis=0) + 1
       if any(w > extent for w, extent in zip(width, lattice)):
-        raise ValueError(f"the loop {shape} is wider than the lattice {lattice} and would meet itself")
-  return tuple(_table(paths, lattice) for paths in orbits)
+        raise ValueError(f"the loop {shape} is wider than the lattice {lattice} and may meet itself")
+  pairs = ("aabAAB", "abAcBC")[: nd - 1]
+  if beside_pairs and all(orbit(shape, nd) in orbits for shape in pairs):
+    raise ValueError(f"the loops {' and '.join(pairs)} make up W1 of the next order, which is there; leave one out")
 
 
-def _table(paths: list[Path], lattice: sites.Extents) -> Table:
-  nd, volume = len(lattice), int(np.prod(lattice))
-  number = np.arange(volume).reshape(lattice)
+@functools.lru_cache(maxsize=64)
+def _table(shape: str, lattice: sites.Extents) -> Table:
+  paths, nd, volume = orbit(shape, len(lattice)), len(lattice), int(np.prod(lattice))
+  number = np.arange(volume, dtype=np.int32).reshape(lattice)
   links = [_links(path, nd) for path in paths]
   shifted = lambda offset: np.roll(number, offset, axis=tuple(range(nd))).ravel()
   index = [[mu * volume + shifted([-x for x in at]) for mu, at, _ in path] for path in links]
   position = [[shifted(at) for _, at, _ in path] for path in links]
   direction, backwards = (np.array([[link[k] for link in path] for path in links]) for k in (0, 2))
-  return Table(np.array(index), np.array(position), direction, backwards)
+  return Table(np.array(index, np.int32), np.array(position, np.int32), direction.astype(np.int32), backwards)
 
 
 def count(shape: str, nd: int) -> int:
@@ -117,12 +126,15 @@ def natural_scale(shapes: tuple[str, ...], nc: int, nd: int) -> np.ndarray:
 
 
 def values(v: Array, shapes: tuple[str, ...], lattice: sites.Extents) -> Array:
-  """W of each shape at flat links v [Nd, Nc, Nc, V]: [shapes]."""
-  return jnp.stack([_value(v, table) for table in tables(shapes, lattice)])
+  """W of each shape at flat links v [Nd, Nc, Nc, V]: [shapes]. What `check` refuses is not what it says."""
+  return jnp.stack([_value(v, _table(shape, tuple(lattice))) for shape in shapes])
 
 
 def evaluate_shapes(v: Array, shapes: tuple[str, ...], lattice: sites.Extents, c: Array) -> loop_action.LoopAction:
-  """S~ = sum_k c_k W_k: W [shapes], T^a d^a S~ and -d^a d^a S~ at flat links v [Nd, Nc, Nc, V]; c [shapes], real."""
+  """S~ = sum_k c_k W_k: W [shapes], T^a d^a S~ and -d^a d^a S~ at flat links v [Nd, Nc, Nc, V]; c [shapes], real.
+
+  Exact for what `check` lets through.
+  """
   w, pull_back = jax.vjp(lambda v: values(v, shapes, lattice), v)
   (g,) = pull_back(c.astype(w.dtype))
   # As in group.lie_derivative: JAX returns the conjugate of df/dRe + i df/dIm.

@@ -36,9 +36,10 @@ def winding(u: Array, couplings: Couplings) -> Array:
   """sum_mu couplings_mu sum Re tr of the lines that wind around direction mu, each line once. u: [Nd, Nc, Nc, *L].
 
   The leading effect of quarks on a finite volume. Directions whose coupling is a zero are left out.
+  Raises ValueError for another number of couplings than directions.
   """
   total = jnp.zeros((), u.real.dtype)
-  for mu, coupling in _present(couplings):
+  for mu, coupling in _present(couplings, u.shape[0]):
     line = loops.polyakov_line(u, mu)
     total = total + coupling * jnp.sum(sum(line[i, i] for i in range(u.shape[1])).real)
   return total
@@ -48,12 +49,14 @@ def winding_force(u: Array, couplings: Couplings) -> Array:
   """T^a d^a of `winding`: -(coupling_mu/2) TA(line), the line from the start of the link. [Nd, Nc, Nc, *L], as u."""
   lattice, v = sites.extents(u), sites.flatten(u)
   force = jnp.zeros_like(v)
-  for mu, coupling in _present(couplings):
+  for mu, coupling in _present(couplings, u.shape[0]):
     force = force.at[mu].set(-0.5 * coupling * group.project(loops.winding_line(v, lattice, mu)))
   return sites.unflatten(force, lattice)
 
 
-def _present(couplings: Couplings) -> list[tuple[int, float | Array]]:
+def _present(couplings: Couplings, nd: int) -> list[tuple[int, float | Array]]:
+  if len(couplings) not in (0, nd):
+    raise ValueError(f"lines need a coupling for each of {nd} directions, or none, not {len(couplings)}")
   return [(mu, c) for mu, c in enumerate(couplings) if isinstance(c, Array) or c]
 
 
@@ -64,7 +67,7 @@ def action(beta: float | Array, lines: Couplings = ()) -> Action:
     return wilson(u, beta) + winding(u, lines)
 
   def force(u: Array) -> Array:
-    return wilson_force(u, beta) + winding_force(u, lines) if _present(lines) else wilson_force(u, beta)
+    return wilson_force(u, beta) + winding_force(u, lines) if _present(lines, u.shape[0]) else wilson_force(u, beta)
 
   return Action(
     refresh=lambda key, u: Refreshed((), value(u)),

@@ -18,6 +18,7 @@ from jax import lax
 
 from flowqcd.flows import loop_action, wilson_loops
 from flowqcd.lattice import group, sites
+from flowqcd.theory import gauge
 from flowqcd.types import Array
 
 
@@ -37,10 +38,11 @@ class Fit(NamedTuple):
   residual: np.ndarray
 
 
-def terms(u: Array, s: Array, shapes: tuple[str, ...] = ()) -> Terms:
+def terms(u: Array, s: Array, shapes: tuple[str, ...] = (), lines: gauge.Couplings = ()) -> Terms:
   """S and phi_k at links u [Nd, Nc, Nc, *L], a sample of e^{-s S}, by an evaluation of the loop action for each loop.
 
-  shapes: of `wilson_loops`, besides the eight of `loop_action`.
+  shapes: of `wilson_loops`, besides the eight of `loop_action`. lines: couplings of winding lines Lambda, for samples of
+  e^{-s S - Lambda} and a path on which Lambda stays: phi_k = L0 W_k + d^a (s S + Lambda) d^a W_k.
   """
   lattice, v, nc = sites.extents(u), sites.flatten(u), u.shape[1]
   units = jnp.eye(loop_action.NUM_LOCAL, loop_action.NUM_LOCAL + len(lattice), dtype=v.real.dtype)
@@ -50,24 +52,27 @@ def terms(u: Array, s: Array, shapes: tuple[str, ...] = ()) -> Terms:
     return found.loops[0], group.to_coordinates(found.gradient), found.laplacian
 
   w0, gradients, laplacians = lax.map(one, units)
-  of_action = gradients[0]
-  product = lambda gradient: jnp.sum(gradient * of_action, axis=range(-of_action.ndim, 0))
   # S = -W0/(2 Nc).
-  phi = [laplacians - s / (2 * nc) * product(gradients)]
+  force = -s / (2 * nc) * gradients[0] + group.to_coordinates(sites.flatten(gauge.winding_force(u, lines)))
+  product = lambda gradient: jnp.sum(gradient * force, axis=range(-force.ndim, 0))
+  phi = [laplacians + product(gradients)]
   for shape in shapes:
     found = wilson_loops.evaluate_shapes(v, (shape,), lattice, jnp.ones(1, v.real.dtype))
-    phi.append((found.laplacian - s / (2 * nc) * product(group.to_coordinates(found.gradient)))[None])
+    phi.append((found.laplacian + product(group.to_coordinates(found.gradient)))[None])
   return Terms(-w0[0] / (2 * nc), jnp.concatenate(phi))
 
 
-def fit(couplings: Sequence[float], samples: Terms, degree: int = 3, cutoff: float = 1e-8) -> Fit:
+def fit(couplings: Sequence[float], samples: Terms, degree: int = 3, cutoff: float | None = None) -> Fit:
   """Polynomials f_k(s) from samples [n, N] and [n, N, loops] at n couplings.
 
   Minimises sum_n Var(r)/v_n, v_n from a fit without v_n, so that each coupling counts by what is left of it. Loops of one
   theory can depend on each other (tr P^2 = (tr P)^2 - 2 tr P^* in SU(3)): the shortest solution in units of each phi's
-  spread, without singular values below the cutoff. Raises ValueError for arrays that do not fit each other, or fewer
-  couplings than the polynomials have coefficients.
+  spread, without singular values below the cutoff, which is what the samples' precision can tell from zero. Raises
+  ValueError for arrays that do not fit each other, or fewer couplings than the polynomials have coefficients.
   """
+  # Means are up to a hundred times the spreads: rounding of single precision is 1e-5 of these.
+  if cutoff is None:
+    cutoff = 1e-5 if np.asarray(samples.loops).dtype == np.float32 else 1e-8
   s, action, loops = (np.asarray(x, float) for x in (couplings, samples.action, samples.loops))
   if action.shape[:1] != s.shape or loops.shape[:2] != action.shape:
     raise ValueError(f"couplings {s.shape}, S {action.shape} and loops {loops.shape} do not fit each other")

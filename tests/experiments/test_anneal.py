@@ -18,9 +18,8 @@ def _config(folder):
   return dataclasses.replace(
     base,
     theory=dataclasses.replace(base.theory, lattice=(4, 4), boundary=(-1.0, 1.0), beta=3.0),
-    flow=dataclasses.replace(base.flow, loops=("aabAAB",)),
     sampling=Sampling(num_samples=512, batch=128, chunk=32, num_haar=0),
-    annealing=Annealing(start_beta=1.0, stages=4, nodes=4, streams=32, trajectories=8, degree=2),
+    annealing=Annealing(start_beta=1.0, stages=4, nodes=4, streams=32, trajectories=8, degree=2, loops=("ababABAB",)),
     output=str(folder),
   )
 

@@ -69,6 +69,7 @@ def test_overrides_by_type():
   ("flow.order", "3", "order"),
   ("flow.loops", "aab", "not closed"),
   ("flow.loops", "aaaabAAAAB", "wider than the lattice"),
+  ("annealing.loops", "aabAAB,abAcBC", "make up W1"),
   ("hmc.integrator", "euler", "leapfrog"),
   ("hmc.trajectories", "7", "multiple"),
   ("hmc.tau", "0", "tau"),

@@ -101,7 +101,7 @@ def test_gradient_is_that_of_the_walk():
     np.testing.assert_allclose(coordinates[mu, a, flat], (ends[0] - ends[1]) / (2 * h), rtol=1e-6)
 
 
-@pytest.mark.parametrize("nc, lattice, loops_of", [(1, (3, 3, 3), SIX), (3, (3, 3), ("aabAAB",))])
+@pytest.mark.parametrize("nc, lattice, loops_of", [(1, (3, 3, 3), ("aabAAB", "abcABC")), (3, (3, 3), ("ababABAB",))])
 def test_flows_with_larger_loops(nc, lattice, loops_of):
   config = trivializing.Config(steps=12, degree=2, loops=loops_of)
   flow = trivializing.make(config, trivializing.pure_gauge(1.0, len(lattice)), nc, lattice)
@@ -115,7 +115,7 @@ def test_without_coefficients_nothing_changes():
   lattice, u = (3, 4, 3), links(3, (3, 4, 3))
   target = trivializing.pure_gauge(1.0, 3)
   plain = trivializing.make(trivializing.Config(), target, 3, lattice)
-  more = trivializing.make(trivializing.Config(loops=SIX), target, 3, lattice)
+  more = trivializing.make(trivializing.Config(loops=("abAcBC", "abcABC")), target, 3, lattice)
   a, b = (flow.forward(flow.init(jax.random.key(0)), u) for flow in (plain, more))
   np.testing.assert_allclose(a.point, b.point, atol=1e-14)
   np.testing.assert_allclose(a.logdet, b.logdet, rtol=1e-13)
@@ -145,9 +145,23 @@ def test_a_natural_unit_is_of_the_same_size_for_all():
     (("abABcC",), (4, 4, 4), "passes a link twice"),
     (("aaabAAAB",), (3, 4), "wider than the lattice"),
     (("abAB",), (4, 4), "already"),
-    (("aabAAB", "abbABB"), (4, 4), "already"),
+    (("aabAAB", "abbABB"), (4, 4, 4), "already"),
+    (("aabAAB",), (4, 4), "loops aabAAB make up W1"),
+    (SIX, (4, 4, 4, 4), "loops aabAAB and abAcBC make up W1"),
+    ("aabAAB", (4, 4), "a tuple of words"),
   ],
 )
 def test_bad_shapes_are_named(shapes, lattice, match):
   with pytest.raises(ValueError, match=match):
-    wilson_loops.tables(shapes, lattice)
+    wilson_loops.check(shapes, lattice)
+  with pytest.raises(ValueError, match=match):
+    trivializing.path(np.zeros((8 + len(shapes), 2)), lattice, shapes=shapes)
+
+
+@pytest.mark.parametrize("nc, lattice", [(3, (3, 4)), (2, (3, 4, 3))])
+def test_rectangles_and_chairs_are_the_first_pairs(nc, lattice):
+  v, nd = sites.flatten(links(nc, lattice)), len(lattice)
+  pairs = loop_action.evaluate(v, lattice, jnp.zeros(8 + nd)).loops[1]
+  np.testing.assert_allclose(pairs, wilson_loops.values(v, SIX[: nd - 1], lattice).sum(), rtol=1e-12)
+  # Beside plaquettes alone they are nothing that is there.
+  wilson_loops.check(SIX[: nd - 1], lattice, beside_pairs=False)

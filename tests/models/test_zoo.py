@@ -39,7 +39,7 @@ def test_publish_and_read(tmp_path):
   config = dataclasses.replace(
     base,
     theory=dataclasses.replace(base.theory, lattice=(4, 4), boundary=(-1.0, 1.0)),
-    flow=dataclasses.replace(base.flow, loops=("aabAAB",)),
+    flow=dataclasses.replace(base.flow, loops=("ababABAB",)),
     training=dataclasses.replace(base.training, num_steps=2, batch=64, num_evaluate=32),
     sampling=dataclasses.replace(base.sampling, num_samples=128, batch=64),
     output=str(tmp_path / "run"),

@@ -42,6 +42,8 @@ def test_winding_lines(nc, lattice):
   volume = np.prod(lattice)
   total = sum(c * nc * volume / n for c, n in zip(couplings, lattice))
   np.testing.assert_allclose(gauge.winding(unit_links(nc, lattice), couplings), total)
+  with pytest.raises(ValueError, match=f"each of {len(lattice)} directions"):
+    gauge.winding(u, couplings[:1])
 
 
 @QUARKS
