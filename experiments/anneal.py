@@ -27,7 +27,7 @@ from flowqcd.types import Action, Array, Kernel, Key, Params
 def run(config: settings.Experiment) -> dict[str, Any]:
   """Fill the ensemble `annealed` up to sampling.num_samples and return what annealed.json says of it.
 
-  A flow for annealing.start_beta, its parameters those of training.start_from or the analytic ones, then
+  A flow for annealing.start_beta and start_kappa, its parameters those of training.start_from or the analytic ones, then
   annealing.stages moves at couplings up to theory.beta, and between them steps along a flow that is fitted
   before, to other samples: its coefficients stay in path.json. ESS, ln Z and the plaquette are of theory.beta, exact
   for any number of stages whose flows are fine enough; log_z_step_shift is what half their steps change ln Z by.
@@ -37,13 +37,13 @@ def run(config: settings.Experiment) -> dict[str, Any]:
   stages take back, and a start flow is best one trained with training.determinant = none. Raises ValueError where flows
   are too coarse, and for heat-bath moves with quarks or odd extents.
   """
+  start = _start(config)
   if config.theory.num_flavours and config.annealing.moves != "hmc":
     raise ValueError("heat-bath moves are for plaquettes alone; with quarks set annealing.moves = hmc")
   if config.annealing.moves == "heatbath" and any(n % 2 for n in config.theory.lattice):
     raise ValueError(f"heat-bath moves need even extents, not {config.theory.lattice}; set annealing.moves = hmc")
   environment.start(config)
   folder = environment.claim(config)
-  start = dataclasses.replace(config, theory=dataclasses.replace(config.theory, beta=config.annealing.start_beta))
   params = train_marginal.prepare(start).state.params
   store = ensembles.Ensemble.open_or_create(folder / "annealed", environment.provenance(config))
   draw = distributed.parallel_map(_sampler(config, start, params, folder), config.sampling.chunk, num_shared=1)
@@ -60,10 +60,33 @@ def run(config: settings.Experiment) -> dict[str, Any]:
   return _conclude(config, folder, store)
 
 
+def _start(config: settings.Experiment) -> settings.Experiment:
+  """The configuration of the flow at the start. Raises ValueError for quarks there alone, and a path of no length."""
+  plan, theory = config.annealing, config.theory
+  if plan.start_kappa and not theory.num_flavours:
+    raise ValueError("annealing.start_kappa needs a theory with quarks")
+  quarks = {"num_flavours": 2, "kappa": plan.start_kappa} if plan.start_kappa else {"num_flavours": 0}
+  start = dataclasses.replace(config, theory=dataclasses.replace(theory, beta=plan.start_beta, **quarks))
+  first, last = _ends(config, start)
+  if first == last:
+    raise ValueError(f"annealing needs another coupling at its end than at its start, {first}")
+  return start
+
+
+def _lines_at(config: settings.Experiment) -> Callable[[Array], continuity.Lines]:
+  """coupling of the plaquettes -> the quarks' winding lines, which go with it in proportion from start to end."""
+  start = _start(config)
+  (s0, s1), ends = _ends(config, start), [systems.flow_target(c.theory).lines for c in (start, config)]
+  if not any(ends[1]):
+    return lambda beta: continuity.Lines()
+  rate = tuple((last - first) / (s1 - s0) for first, last in zip(*ends))
+  return lambda beta: continuity.Lines(tuple(x + r * (beta - s0) for x, r in zip(ends[0], rate)), rate)
+
+
 def _action_at(config: settings.Experiment) -> Callable[[Array], Action]:
-  """coupling of the plaquettes -> the action of a stage. Lines of quarks are the same in all."""
-  lines = systems.flow_target(config.theory).lines
-  return lambda beta: gauge.action(beta, lines)
+  """coupling of the plaquettes -> the action of a stage."""
+  lines_at = _lines_at(config)
+  return lambda beta: gauge.action(beta, lines_at(beta).at)
 
 
 def _kernel_at(config: settings.Experiment) -> Callable[[Array], Kernel]:
@@ -98,7 +121,7 @@ def _pilot(config: settings.Experiment, couplings: np.ndarray) -> continuity.Ter
   """Terms [n, streams * used trajectories] of HMC streams that go from one coupling to the next."""
   plan, theory = config.annealing, config.theory
   root = jax.random.fold_in(jax.random.key(config.seed), 13)
-  used, lines = plan.trajectories - plan.trajectories // 2, systems.flow_target(theory).lines
+  used, lines_at = plan.trajectories - plan.trajectories // 2, _lines_at(config)
 
   def at_coupling(beta: Array, u: Array, key: Key) -> tuple[Array, continuity.Terms]:
     kernel = _kernel_at(config)(beta)
@@ -106,7 +129,7 @@ def _pilot(config: settings.Experiment, couplings: np.ndarray) -> continuity.Ter
 
     def measured(u: Array, key: Key) -> tuple[Array, continuity.Terms]:
       u, _ = move(u, key)
-      return u, continuity.terms(u, beta, plan.loops, lines)
+      return u, continuity.terms(u, beta, plan.loops, lines_at(beta))
 
     split = jax.random.split(key, plan.trajectories)
     u, _ = jax.lax.scan(move, u, split[:-used])

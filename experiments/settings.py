@@ -240,7 +240,8 @@ class HMC:
 class Annealing:
   """From the flow's coupling to the theory's by Monte Carlo moves, with exact weights."""
 
-  start_beta: float = field(0.0, "Coupling that the flow aims at, of kappa as theory.kappa; theory.beta is the last.")
+  start_beta: float = field(0.0, "Coupling that the flow aims at; theory.beta is the last.")
+  start_kappa: float = field(0.0, "kappa of the quarks that the flow aims at, 0 for none; theory.kappa is the last.")
   stages: int = field(16, "New couplings, each with one move.")
   moves: str = field(
     "heatbath", "heatbath: a sweep over all links; hmc: a trajectory, as set by hmc, which quarks need."
@@ -259,9 +260,10 @@ class Annealing:
       raise ValueError(
         f"annealing.moves must be heatbath or hmc, overrelaxation not negative, not '{self.moves}', {self.overrelaxation}"
       )
-    if self.start_beta < 0 or self.stages < 1:
+    if min(self.start_beta, self.start_kappa) < 0 or self.stages < 1:
       raise ValueError(
-        f"annealing needs start_beta >= 0 and at least one stage, not {self.start_beta} and {self.stages}"
+        "annealing needs start_beta and start_kappa >= 0 and at least one stage, not "
+        f"{self.start_beta}, {self.start_kappa} and {self.stages}"
       )
     if self.nodes <= self.degree or min(self.degree, self.streams) < 1 or self.trajectories < 2:
       raise ValueError("annealing needs more nodes than its degree, a degree and streams of at least 1, 2 trajectories")

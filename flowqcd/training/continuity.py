@@ -23,7 +23,7 @@ from flowqcd.types import Array
 
 
 class Terms(NamedTuple):
-  """Of one configuration: S, a scalar, and phi_k of W0 to W7 and of larger loops [8 + shapes]."""
+  """Of one configuration: S or what stands for it, a scalar, and phi_k of W0 to W7 and of larger loops [8 + shapes]."""
 
   action: Array
   loops: Array
@@ -38,13 +38,20 @@ class Fit(NamedTuple):
   residual: np.ndarray
 
 
-def terms(u: Array, s: Array, shapes: tuple[str, ...] = (), lines: gauge.Couplings = ()) -> Terms:
+class Lines(NamedTuple):
+  """Couplings of winding lines Lambda at a point s of the path, and their derivatives by s: one each for a direction."""
+
+  at: gauge.Couplings = ()
+  rate: gauge.Couplings = ()
+
+
+def terms(u: Array, s: Array, shapes: tuple[str, ...] = (), lines: Lines | None = None) -> Terms:
   """S and phi_k at links u [Nd, Nc, Nc, *L], a sample of e^{-s S}, by an evaluation of the loop action for each loop.
 
-  shapes: of `wilson_loops`, besides the eight of `loop_action`. lines: couplings of winding lines Lambda, for samples of
-  e^{-s S - Lambda} and a path on which Lambda stays: phi_k = L0 W_k + d^a (s S + Lambda) d^a W_k.
+  shapes: of `wilson_loops`, besides the eight of `loop_action`. lines: for samples of e^{-s S - Lambda_s}, phi_k is
+  L0 W_k + d^a (s S + Lambda_s) d^a W_k, and dLambda_s/ds is added to S.
   """
-  lattice, v, nc = sites.extents(u), sites.flatten(u), u.shape[1]
+  lattice, v, nc, lines = sites.extents(u), sites.flatten(u), u.shape[1], lines or Lines()
   units = jnp.eye(loop_action.NUM_LOCAL, loop_action.NUM_LOCAL + len(lattice), dtype=v.real.dtype)
 
   def one(unit: Array) -> tuple[Array, Array, Array]:
@@ -53,13 +60,13 @@ def terms(u: Array, s: Array, shapes: tuple[str, ...] = (), lines: gauge.Couplin
 
   w0, gradients, laplacians = lax.map(one, units)
   # S = -W0/(2 Nc).
-  force = -s / (2 * nc) * gradients[0] + group.to_coordinates(sites.flatten(gauge.winding_force(u, lines)))
+  force = -s / (2 * nc) * gradients[0] + group.to_coordinates(sites.flatten(gauge.winding_force(u, lines.at)))
   product = lambda gradient: jnp.sum(gradient * force, axis=range(-force.ndim, 0))
   phi = [laplacians + product(gradients)]
   for shape in shapes:
     found = wilson_loops.evaluate_shapes(v, (shape,), lattice, jnp.ones(1, v.real.dtype))
     phi.append((found.laplacian + product(group.to_coordinates(found.gradient)))[None])
-  return Terms(-w0[0] / (2 * nc), jnp.concatenate(phi))
+  return Terms(-w0[0] / (2 * nc) + gauge.winding(u, lines.rate), jnp.concatenate(phi))
 
 
 def fit(couplings: Sequence[float], samples: Terms, degree: int = 3, cutoff: float | None = None) -> Fit:

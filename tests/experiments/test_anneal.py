@@ -43,7 +43,7 @@ def test_exact_results_and_going_on(tmp_path):
 
 
 def test_quarks(tmp_path):
-  """ln Z and plaquette with an exact determinant, from the flow alone and by annealing from Haar links."""
+  """ln Z and plaquette with an exact determinant: from the flow alone, from Haar links, and from heavier quarks."""
   base = _config(tmp_path)
   base = dataclasses.replace(
     base,
@@ -53,18 +53,20 @@ def test_quarks(tmp_path):
     hmc=dataclasses.replace(base.hmc, tau=1.0, steps=6),
   )
   plan = dataclasses.replace(base.annealing, start_beta=0.0, moves="hmc")
-  found = anneal.run(dataclasses.replace(base, annealing=plan, output=str(tmp_path / "annealed")))
   flow = sample.run(dataclasses.replace(base, output=str(tmp_path / "flow")))
   log_w = flow.read("log_w")
   log_z = weights.log_z(log_w)
   plaquettes = np.array([observables.mean_plaquette(u) for u in flow.read("u")])
   plaquette = weights.reweighted_mean(log_w, plaquettes)
-  assert found["ess"] > 0.8 and weights.ess(log_w) > 0.8
-  assert abs(found["log_z"] - log_z.value) < 4 * np.hypot(found["log_z_err"], log_z.error) < 0.15
-  error = np.hypot(found["mean_plaquette_err"], plaquette.error)
-  assert abs(found["mean_plaquette"] - plaquette.value) < 4 * error < 0.04
+  assert weights.ess(log_w) > 0.8
+  for name, start in (("haar", plan), ("heavy", dataclasses.replace(plan, start_beta=1.0, start_kappa=0.12))):
+    found = anneal.run(dataclasses.replace(base, annealing=start, output=str(tmp_path / name)))
+    assert found["ess"] > 0.8
+    assert abs(found["log_z"] - log_z.value) < 4 * np.hypot(found["log_z_err"], log_z.error) < 0.15
+    error = np.hypot(found["mean_plaquette_err"], plaquette.error)
+    assert abs(found["mean_plaquette"] - plaquette.value) < 4 * error < 0.04
   # The hopping terms leave little to the last weight, and it is not nothing.
-  store = ensembles.Ensemble.open(tmp_path / "annealed" / "annealed")
+  store = ensembles.Ensemble.open(tmp_path / "haar" / "annealed")
   last = store.read("log_w") - store.read("log_w_path")
   assert 0.01 < last.std() < 0.3
 
@@ -99,6 +101,12 @@ def test_bad_input(tmp_path):
   with pytest.raises(ValueError, match="plaquettes alone; with quarks set annealing.moves = hmc"):
     anneal.run(quarks)
   odd = _config(tmp_path / "odd")
+  for start, words in (
+    ({"start_kappa": 0.1}, "start_kappa needs a theory with quarks"),
+    ({"start_beta": 3.0}, "at its end"),
+  ):
+    with pytest.raises(ValueError, match=words):
+      anneal.run(dataclasses.replace(odd, annealing=dataclasses.replace(odd.annealing, **start)))
   with pytest.raises(ValueError, match=r"even extents, not \(5, 4\); set annealing.moves = hmc"):
     anneal.run(dataclasses.replace(odd, theory=dataclasses.replace(odd.theory, lattice=(5, 4))))
   assert not (tmp_path / "odd").exists()
