@@ -26,18 +26,18 @@ LATTICE = (4, 4)
 def test_terms_are_the_rate_of_the_weight(nc, lattice, shapes, lines):
   """d/ds [S_start(U) - S_s(f_s(U)) + log det] at s = start, by a central difference, is -S + sum_k f_k phi_k."""
   u, start, step = links(nc, lattice, 3), 1.3, 1e-4
-  rate = [0.1 * (i + 1) for i in range(len(lines))]
+  slopes = [0.1 * (i + 1) for i in range(len(lines))]
   coefficients = np.random.default_rng(1).normal(size=(8 + len(shapes), 3)) * 0.01
   run = jax.jit(trivializing.path(coefficients, lattice, shapes=shapes))
 
   def gain(stop):
     end = run(u, start, stop)
-    before, after = (gauge.action(s, [x + (s - start) * y for x, y in zip(lines, rate)]) for s in (start, stop))
+    before, after = (gauge.action(s, [x + (s - start) * y for x, y in zip(lines, slopes)]) for s in (start, stop))
     return before.value(u, ()) - after.value(end.point, ()) + end.logdet
 
   rate = (gain(start + step) - gain(start - step)) / (2 * step)
-  found = jax.jit(lambda u, s: continuity.terms(u, s, shapes, continuity.Lines(lines, rate)))(u, start)
-  np.testing.assert_allclose(found.action, gauge.wilson(u, 1.0) + gauge.winding(u, rate), rtol=1e-12)
+  found = jax.jit(lambda u, s: continuity.terms(u, s, shapes, continuity.Lines(lines, slopes)))(u, start)
+  np.testing.assert_allclose(found.action, gauge.wilson(u, 1.0) + gauge.winding(u, slopes), rtol=1e-12)
   expected = -found.action + (coefficients @ start ** np.arange(3)) @ found.loops
   np.testing.assert_allclose(rate, expected, rtol=1e-6)
 
