@@ -1,7 +1,8 @@
 """What larger loops leave of Luescher's equation: `python docs/larger_loops.py [beta ...]`, minutes for each beta.
 
-For each set of loops Var r/Var S over heat-bath samples of SU(3) on 4^4 (`flowqcd.training.continuity`), coefficients
-fitted to one half of the samples and judged on the other: what a stage of a fitted flow loses goes with it.
+For each set of loops Var r/Var S over heat-bath samples of SU(3) on 4^4 (`flowqcd.training.continuity`): what a stage of a
+fitted flow loses goes with it. Coefficients are fitted to one half of the samples, and Var r is the mean of both halves: k
+coefficients make it too small by k/n on the half that they were fitted to, and too large by k/n on the other.
 """
 
 import sys
@@ -43,13 +44,13 @@ def sample(beta: float, key: Key) -> Array:
 
 
 def left_over(action: np.ndarray, loops: np.ndarray) -> float:
-  """Var r/Var S where the other half has fitted the coefficients, the mean of both ways."""
+  """Var r/Var S for coefficients of either half of the samples."""
   half, found = len(action) // 2, []
   for fit, judge in ((slice(half), slice(half, None)), (slice(half, None), slice(half))):
     mean, spread = loops[fit].mean(axis=0), loops[fit].std(axis=0)
     # tr P^2 is not independent of the others in SU(3).
     f = np.linalg.lstsq((loops[fit] - mean) / spread, action[fit] - action[fit].mean(), rcond=1e-6)[0]
-    found.append((action[judge] - (loops[judge] - mean) / spread @ f).var())
+    found += [(action[part] - (loops[part] - mean) / spread @ f).var() for part in (fit, judge)]
   return float(np.mean(found) / action.var())
 
 
