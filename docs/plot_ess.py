@@ -15,8 +15,10 @@ def main() -> None:
   """ESS of SU(3) gauge theory on 4^4 against beta, with volume, parameters, and stages of annealing."""
   rows = json.loads((HERE / "ess.json").read_text())
   figure, (left, middle, count, right) = plt.subplots(1, 4, figsize=(15, 3.8), sharey=True, constrained_layout=True)
-  for method, marker in (("analytic", "s"), ("natural gradient", "o"), ("one for all beta", "x"), ("annealed", "^")):
-    chosen = [r for r in rows if r["method"] == method and r["lattice"] == "4x4x4x4" and not r["kappa"]]
+  curves = [(method, 0, marker) for method, marker in zip(("analytic", "natural gradient", "one for all beta"), "sox")]
+  curves += [("annealed", 0, "^"), ("annealed", 0.12, "v"), ("annealed", 0.16, "D")]
+  for method, kappa, marker in curves:
+    chosen = [r for r in rows if r["method"] == method and r["lattice"] == "4x4x4x4" and r["kappa"] == kappa]
     best = {r["beta"]: r for r in sorted(chosen, key=lambda r: r["ess"])}
     points = [best[beta] for beta in sorted(best)]
     left.errorbar(
@@ -24,7 +26,7 @@ def main() -> None:
       [r["ess"] for r in points],
       [r["ess_err"] for r in points],
       marker=marker,
-      label=method,
+      label=method + (rf", $N_f = 2$, $\kappa = {kappa}$" if kappa else ""),
     )
   left.set(xlabel=r"$\beta$", ylabel="ESS per sample", title=r"SU(3), $4^4$", ylim=(0, 1.05))
   left.legend(frameon=False)
@@ -45,7 +47,8 @@ def main() -> None:
   count.legend(frameon=False)
   for beta in (2.0, 3.0, 4.0):
     for moves, marker, style in (("hmc", "^", "--"), ("heatbath", "o", "-")):
-      chosen = [r for r in rows if r["method"] == "annealed" and r["beta"] == beta and r["lattice"] == "4x4x4x4"]
+      chosen = [r for r in rows if r["method"] == "annealed" and r["beta"] == beta and not r["kappa"]]
+      chosen = [r for r in chosen if r["lattice"] == "4x4x4x4"]
       points = sorted((r["stages"], r["ess"], r["ess_err"]) for r in chosen if r["moves"] == moves)
       if points:
         colour = f"C{beta:.0f}"
