@@ -46,7 +46,8 @@ class Config:
   width: int = _field(2, "Period of the masks; extents are multiples of it.")
   order: int = _field(2, "1: stout terms alone; 2: quadratic ones too.")
   networks: bool = _field(False, "Coefficients from networks that see frozen loops, beside the constant ones.")
-  net: conv.Config = conv.Config(hidden=(16, 16))
+  # Gain one: the networks' values are of order one from the start. With a half they are 1e-4, and train no more than zeros.
+  net: conv.Config = conv.Config(hidden=(16, 16), gain=1.0)
 
   def __post_init__(self) -> None:
     """Raise ValueError for impossible fields."""

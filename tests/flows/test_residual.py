@@ -43,6 +43,18 @@ def test_four_dimensions():
   check_flow(flow, params, links(3, (4, 4, 4, 4)), round_trip=1e-11, equivariance=1e-10, offset=(2, 0, 2, 0))
 
 
+def test_networks_are_alive_from_the_start():
+  """Gates of one natural unit on fresh networks move ln det as much as constants of one unit do, within a factor of ten."""
+  flow = residual.make(residual.Config(sweeps=1, networks=True), 6.0, 3, (4, 4))
+  params, z = flow.init(jax.random.key(0)), links(3, (4, 4))
+  logdet = jax.jit(lambda params: flow.forward(params, z).logdet)
+  start = logdet(params)
+  by_gates, by_constants = (
+    abs(logdet(params | {name: jnp.ones_like(params[name])}) - start) for name in ("gate", "constant")
+  )
+  assert 0.1 * by_constants < by_gates < 10 * by_constants
+
+
 def test_coefficients_beyond_the_bound_are_scaled_down():
   """Where the coefficients would fold the group, the map is still invertible."""
   for changes in ({"order": 1}, {}):
