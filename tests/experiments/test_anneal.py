@@ -3,14 +3,18 @@
 import dataclasses
 import json
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import anneal, presets, sample
+from experiments import anneal, presets, sample, step_error, systems
 from experiments.settings import Annealing, Sampling
 from flowqcd.analysis import weights
+from flowqcd.flows import trivializing
 from flowqcd.io import ensembles
-from flowqcd.theory import observables, torus
+from flowqcd.mcmc import annealing, heatbath
+from flowqcd.theory import gauge, observables, torus
 
 
 def _config(folder):
@@ -82,6 +86,29 @@ def test_steps_that_are_too_coarse_are_refused(tmp_path):
   with pytest.raises(ValueError, match="annealing.stages = 1 are too coarse.*raise annealing.stages"):
     anneal.run(config)
   assert not list((tmp_path / "run" / "annealed").glob("*.h5"))
+
+
+def test_the_check_of_steps_is_what_weights_differ_by(tmp_path):
+  """One stage of annealing from the same links, with one step of the flow and with two."""
+  config, couplings = _config(tmp_path), np.array([0.5, 2.0])
+  coefficients, shapes = np.zeros((9, 2)), config.annealing.loops
+  coefficients[[0, 8], 0] = -1 / 32, 1e-3
+  model = systems.marginal_model(config, jnp.complex128)
+  params = model.init(jax.random.key(0))
+  step_error.check_path(config, model, coefficients, couplings, gauge.action, heatbath.make, params, tmp_path)
+  found = json.loads((tmp_path / "path_steps.json").read_text())
+
+  def log_w(key, steps):
+    transport = trivializing.path(coefficients, (4, 4), steps, shapes)
+    first, second = jax.random.split(key)
+    stage = annealing.make(gauge.action, couplings, heatbath.make, transport)
+    return stage(second, model.sample(params, first).u, 0.0).log_w
+
+  keys = step_error._keys(config, 12)
+  coarse, fine = (jax.jit(jax.vmap(lambda key, n=n: log_w(key, n)))(keys) for n in (1, 2))
+  assert abs(found["shift"]) > 1e-8
+  np.testing.assert_allclose(found["shift"], np.mean(coarse - fine), rtol=1e-5)
+  np.testing.assert_allclose(found["deviation"], np.std(coarse - fine), rtol=1e-5)
 
 
 def test_a_flow_that_is_too_coarse_is_refused(tmp_path):
