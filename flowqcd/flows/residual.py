@@ -46,7 +46,7 @@ class Config:
   width: int = _field(2, "Period of the masks; extents are multiples of it.")
   order: int = _field(2, "1: stout terms alone; 2: quadratic ones too.")
   networks: bool = _field(False, "Coefficients from networks that see frozen loops, beside the constant ones.")
-  # Gain one: the networks' values are of order one from the start. With a half they are 2e-4, and the gates start from zero.
+  # Gain one: the networks' values are of order one from the start. With a half they are 2e-4, and gates start from zero.
   net: conv.Config = conv.Config(hidden=(16, 16), gain=1.0)
 
   def __post_init__(self) -> None:
