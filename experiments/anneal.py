@@ -117,19 +117,33 @@ def _path(config: settings.Experiment, ends: tuple[float, float], folder: pathli
   return continuity.Fit(*(np.array(numbers[name]) for name in continuity.Fit._fields))
 
 
+_LEAST_ACCEPTED = 0.1
+
+
+def _accepted(config: settings.Experiment, info: Any) -> Array:
+  """Which moves were accepted; a heat bath accepts all."""
+  return info.accepted if config.annealing.moves == "hmc" else jnp.ones((), bool)
+
+
 def _pilot(config: settings.Experiment, couplings: np.ndarray) -> continuity.Terms:
-  """Terms [n, streams * used trajectories] of HMC streams that go from one coupling to the next."""
+  """Terms [n, streams * used trajectories] of streams that go from one coupling to the next.
+
+  Raises ValueError where HMC hardly accepts a trajectory: its links would be those of another coupling.
+  """
   plan, theory = config.annealing, config.theory
   root = jax.random.fold_in(jax.random.key(config.seed), 13)
   used, lines_at = plan.trajectories - plan.trajectories // 2, _lines_at(config)
 
-  def at_coupling(beta: Array, u: Array, key: Key) -> tuple[Array, continuity.Terms]:
+  def at_coupling(beta: Array, u: Array, key: Key) -> tuple[Array, tuple[continuity.Terms, Array]]:
     kernel = _kernel_at(config)(beta)
-    move = lambda u, key: (kernel.step(key, hmc.State(u)).state.u, None)
 
-    def measured(u: Array, key: Key) -> tuple[Array, continuity.Terms]:
-      u, _ = move(u, key)
-      return u, continuity.terms(u, beta, plan.loops, lines_at(beta))
+    def move(u: Array, key: Key) -> tuple[Array, Array]:
+      moved = kernel.step(key, hmc.State(u))
+      return moved.state.u, _accepted(config, moved.info)
+
+    def measured(u: Array, key: Key) -> tuple[Array, tuple[continuity.Terms, Array]]:
+      u, accepted = move(u, key)
+      return u, (continuity.terms(u, beta, plan.loops, lines_at(beta)), accepted)
 
     split = jax.random.split(key, plan.trajectories)
     u, _ = jax.lax.scan(move, u, split[:-used])
@@ -142,7 +156,13 @@ def _pilot(config: settings.Experiment, couplings: np.ndarray) -> continuity.Ter
   progress, found = environment.Progress("fitting a path (couplings)", len(couplings)), []
   for index, beta in enumerate(couplings):
     keys = distributed.item_keys(root, index + 1, 0, plan.streams)
-    u, measured = advance(jnp.asarray(beta, u.real.dtype), u, keys)
+    u, (measured, accepted) = advance(jnp.asarray(beta, u.real.dtype), u, keys)
+    # Not "mean < ...", which NaN would pass.
+    if not np.mean(accepted) >= _LEAST_ACCEPTED:
+      raise ValueError(
+        f"HMC accepts only {np.mean(accepted):.2g} of its trajectories at beta = {beta:.3g}; raise hmc.steps or lower "
+        "hmc.tau"
+      )
     found.append(jax.tree.map(lambda x: np.asarray(x).reshape(-1, *x.shape[2:]), measured))
     progress.update(index + 1)
   return continuity.Terms(*(np.stack(x) for x in zip(*found)))
@@ -176,10 +196,7 @@ def _sampler(
       "log_w": end.log_w + (last_action.value(end.u, ()) + exact if config.theory.num_flavours else 0.0),
       "log_w_path": end.log_w,
       "log_w_start": log_w,
-      # A heat bath accepts all.
-      "acceptance": jnp.mean(end.info.accepted, dtype=end.log_w.dtype)
-      if plan.moves == "hmc"
-      else jnp.ones_like(end.log_w),
+      "acceptance": jnp.mean(_accepted(config, end.info), dtype=end.log_w.dtype),
       "mean_plaquette": observables.mean_plaquette(end.u),
     }
 

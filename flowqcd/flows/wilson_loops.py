@@ -93,18 +93,25 @@ def check(shapes: tuple[str, ...], lattice: sites.Extents, beside_pairs: bool = 
   for shape, paths in zip(shapes, orbits):
     if [*orbits, orbit("abAB", nd)].count(paths) > 1:
       raise ValueError(f"the loop {shape} is among the others already")
-    for path in paths:
-      width = np.ptp(np.array([at for _, at, _ in _links(path, nd)] + [(0,) * nd]), axis=0) + 1
-      if any(w > extent for w, extent in zip(width, lattice)):
-        raise ValueError(f"the loop {shape} is wider than the lattice {lattice} and may meet itself")
+    _check_width(shape, paths, lattice)
   pairs = ("aabAAB", "abAcBC")[: nd - 1]
   if beside_pairs and all(orbit(shape, nd) in orbits for shape in pairs):
     raise ValueError(f"the loops {' and '.join(pairs)} make up W1 of the next order, which is there; leave one out")
 
 
+def _check_width(shape: str, paths: list[Path], lattice: sites.Extents) -> None:
+  nd = len(lattice)
+  for path in paths:
+    width = np.ptp(np.array([at for _, at, _ in _links(path, nd)] + [(0,) * nd]), axis=0) + 1
+    if any(w > extent for w, extent in zip(width, lattice)):
+      raise ValueError(f"the loop {shape} is wider than the lattice {lattice} and may meet itself")
+
+
 @functools.lru_cache(maxsize=64)
 def _table(shape: str, lattice: sites.Extents) -> Table:
   paths, nd, volume = orbit(shape, len(lattice)), len(lattice), int(np.prod(lattice))
+  # On a torus a loop that meets itself is no eigenfunction: whoever asks, the Laplacian would be wrong.
+  _check_width(shape, paths, lattice)
   number = np.arange(volume, dtype=np.int32).reshape(lattice)
   links = [_links(path, nd) for path in paths]
   shifted = lambda offset: np.roll(number, offset, axis=tuple(range(nd))).ravel()
@@ -126,14 +133,14 @@ def natural_scale(shapes: tuple[str, ...], nc: int, nd: int) -> np.ndarray:
 
 
 def values(v: Array, shapes: tuple[str, ...], lattice: sites.Extents) -> Array:
-  """W of each shape at flat links v [Nd, Nc, Nc, V]: [shapes]. What `check` refuses is not what it says."""
+  """W of each shape at flat links v [Nd, Nc, Nc, V]: [shapes]. Raises ValueError as `orbit`, and for too wide a shape."""
   return jnp.stack([_value(v, _table(shape, tuple(lattice))) for shape in shapes])
 
 
 def evaluate_shapes(v: Array, shapes: tuple[str, ...], lattice: sites.Extents, c: Array) -> loop_action.LoopAction:
   """S~ = sum_k c_k W_k: W [shapes], T^a d^a S~ and -d^a d^a S~ at flat links v [Nd, Nc, Nc, V]; c [shapes], real.
 
-  Exact for what `check` lets through.
+  Raises ValueError as `values`.
   """
   w, pull_back = jax.vjp(lambda v: values(v, shapes, lattice), v)
   (g,) = pull_back(c.astype(w.dtype))

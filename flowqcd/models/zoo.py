@@ -104,7 +104,7 @@ def load(name: str | os.PathLike) -> Model:
     card |= {key: tuple(card[key]) for key in ("lattice", "boundary")}
     card["flow"]["loops"] = tuple(card["flow"].get("loops", ()))
     return Model(Card(**card), params)
-  except (KeyError, TypeError, ValueError) as error:
+  except (AttributeError, KeyError, TypeError, ValueError) as error:
     raise ValueError(f"{path} has no card that this version reads: {type(error).__name__} {error}") from None
 
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flowqcd.lattice import group, loops, sites
 from flowqcd.types import Action, Array, Refreshed, ScalarFunction
 
-Couplings = Sequence[float | Array]
+LineCouplings = Sequence[float | Array]
 """One for each direction, or none at all."""
 
 
@@ -32,7 +32,7 @@ def wilson_force(u: Array, beta: float) -> Array:
   return sites.unflatten(force, lattice)
 
 
-def winding(u: Array, couplings: Couplings) -> Array:
+def winding(u: Array, couplings: LineCouplings) -> Array:
   """sum_mu couplings_mu sum Re tr of the lines that wind around direction mu, each line once. u: [Nd, Nc, Nc, *L].
 
   The leading effect of quarks on a finite volume. Directions whose coupling is a zero are left out.
@@ -45,7 +45,7 @@ def winding(u: Array, couplings: Couplings) -> Array:
   return total
 
 
-def winding_force(u: Array, couplings: Couplings) -> Array:
+def winding_force(u: Array, couplings: LineCouplings) -> Array:
   """T^a d^a of `winding`: -(coupling_mu/2) TA(line), the line from the start of the link. [Nd, Nc, Nc, *L], as u."""
   lattice, v = sites.extents(u), sites.flatten(u)
   force = jnp.zeros_like(v)
@@ -54,13 +54,13 @@ def winding_force(u: Array, couplings: Couplings) -> Array:
   return sites.unflatten(force, lattice)
 
 
-def _present(couplings: Couplings, nd: int) -> list[tuple[int, float | Array]]:
+def _present(couplings: LineCouplings, nd: int) -> list[tuple[int, float | Array]]:
   if len(couplings) not in (0, nd):
     raise ValueError(f"lines need a coupling for each of {nd} directions, or none, not {len(couplings)}")
   return [(mu, c) for mu, c in enumerate(couplings) if isinstance(c, Array) or c]
 
 
-def action(beta: float | Array, lines: Couplings = ()) -> Action:
+def action(beta: float | Array, lines: LineCouplings = ()) -> Action:
   """The Wilson action, and `winding` lines where they have couplings: no auxiliary fields, forces by hand."""
 
   def value(u: Array) -> Array:

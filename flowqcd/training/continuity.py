@@ -41,8 +41,8 @@ class Fit(NamedTuple):
 class Lines(NamedTuple):
   """Couplings of winding lines Lambda at a point s of the path, and their derivatives by s: one each for a direction."""
 
-  at: gauge.Couplings = ()
-  rate: gauge.Couplings = ()
+  at: gauge.LineCouplings = ()
+  rate: gauge.LineCouplings = ()
 
 
 def terms(u: Array, s: Array, shapes: tuple[str, ...] = (), lines: Lines | None = None) -> Terms:

@@ -123,6 +123,17 @@ def test_a_flow_that_is_too_coarse_is_refused(tmp_path):
   assert not (tmp_path / "run" / "flow").exists()
 
 
+def test_moves_that_are_never_accepted_are_named(tmp_path):
+  config = _config(tmp_path / "run")
+  plan = dataclasses.replace(config.annealing, moves="hmc")
+  config = dataclasses.replace(config, annealing=plan, hmc=dataclasses.replace(config.hmc, tau=40.0, steps=2))
+  with pytest.raises(
+    ValueError, match=r"accepts only 0\S* of its trajectories at beta = .*raise hmc.steps or lower hmc.tau"
+  ):
+    anneal.run(config)
+  assert not (tmp_path / "run" / "path.json").exists()
+
+
 def test_bad_input(tmp_path):
   quarks = dataclasses.replace(presets.PRESETS["reproduce"], output=str(tmp_path / "run"))
   with pytest.raises(ValueError, match="plaquettes alone; with quarks set annealing.moves = hmc"):

@@ -9,6 +9,7 @@ from fields import links
 
 from flowqcd.flows import loop_action, trivializing, wilson_loops
 from flowqcd.lattice import group, loops, sites
+from flowqcd.training import continuity
 
 SIX = ("aabAAB", "abAcBC", "abcABC")
 
@@ -156,6 +157,14 @@ def test_bad_shapes_are_named(shapes, lattice, match):
     wilson_loops.check(shapes, lattice)
   with pytest.raises(ValueError, match=match):
     trivializing.path(np.zeros((8 + len(shapes), 2)), lattice, shapes=shapes)
+
+
+def test_loops_that_meet_themselves_are_never_evaluated():
+  v = sites.flatten(links(2, (3, 4)))
+  with pytest.raises(ValueError, match="wider than the lattice"):
+    wilson_loops.evaluate_shapes(v, ("aaabAAAB",), (3, 4), jnp.ones(1))
+  with pytest.raises(ValueError, match="wider than the lattice"):
+    continuity.terms(links(2, (3, 4)), 1.0, ("aaabAAAB",))
 
 
 @pytest.mark.parametrize("nc, lattice", [(3, (3, 4)), (2, (3, 4, 3))])

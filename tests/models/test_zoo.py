@@ -73,7 +73,7 @@ def test_bad_files(tmp_path):
   safetensors.numpy.save_file({"x": np.zeros(2)}, other)
   with pytest.raises(ValueError, match="no model of flowqcd"):
     zoo.load(other)
-  for card in ("{}", "{", "[1]"):
+  for card in ("{}", "{", "[1]", '{"lattice": [4], "boundary": [1], "flow": [1]}'):
     safetensors.numpy.save_file({"x": np.zeros(2)}, other, metadata={"format": "flowqcd-trivializing-1", "card": card})
     with pytest.raises(ValueError, match="other.safetensors has no card"):
       zoo.load(other)
