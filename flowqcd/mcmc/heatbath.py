@@ -1,9 +1,8 @@
 """Heat bath and over-relaxation for the pure-gauge Wilson action: U(1), SU(2) and SU(3) by one sweep.
 
-Links of one direction and one parity do not share a plaquette, so they are updated together. With W = U A, A the staple
-sum, the weight of U -> g U is e^{(beta/Nc) Re tr g W}. For SU(2) subgroups (Cabibbo and Marinari, Phys. Lett. B 119
-(1982) 387) the block of W that g meets is k V plus something g does not see, V in SU(2), so that x = g V has the density
-sqrt(1 - x_0^2) e^{a x_0}, x_0 = tr x / 2, a = 2 beta k/Nc. For U(1), g V has the von Mises density.
+With W = U A, A the staple sum of a link, the weight of U -> g U is e^{(beta/Nc) Re tr g W}. For SU(2) subgroups (Cabibbo and
+Marinari, Phys. Lett. B 119 (1982) 387) the block of W that g meets is k V plus something g does not see, V in SU(2), so that
+x = g V has the density sqrt(1 - x_0^2) e^{a x_0}, x_0 = tr x / 2, a = 2 beta k/Nc. For U(1), g V has the von Mises density.
 """
 
 from __future__ import annotations
@@ -15,8 +14,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from flowqcd.lattice import checkerboard, group, loops, sites
+from flowqcd.lattice import group, sites
+from flowqcd.mcmc import sweeps
 from flowqcd.mcmc.hmc import State
+from flowqcd.theory import observables
 from flowqcd.types import Array, Kernel, KernelStep, Key
 
 
@@ -43,40 +44,26 @@ def make(beta: float | Array, overrelaxation: int = 1) -> Kernel:
     raise ValueError(f"the heat bath needs beta >= 0 and overrelaxation >= 0, not {beta}, {overrelaxation}")
 
   def step(key: Key, state: State) -> KernelStep:
-    lattice = sites.extents(state.u)
-    checkerboard.check(lattice)
-    v, nc = sites.flatten(state.u), state.u.shape[1]
+    lattice, nc = sites.extents(state.u), state.u.shape[1]
     strength = beta if nc == 1 else 2 * beta / nc
-    v = _sweep(key, v, lattice, lambda key, w: _heat(key, w, strength))
-    relax = lambda v, _: (_sweep(key, v, lattice, lambda _, w: _reflect(w)), None)
-    v, _ = lax.scan(relax, v, None, overrelaxation)
-    u = sites.unflatten(group.reunitarise(v), lattice)
-    return KernelStep(State(u), Info(_mean_plaquette(u) - _mean_plaquette(state.u)))
+    heat = lambda key, u, staple: (_update_links(key, u, staple, lambda key, w: _heat(key, w, strength)), ())
+    halves = sweeps.sweep(key, sweeps.split(state.u), lattice, heat).halves
+    u = sweeps.merge(relaxed(halves, lattice, overrelaxation), lattice)
+    return KernelStep(State(u), Info(observables.mean_plaquette(u) - observables.mean_plaquette(state.u)))
 
   return Kernel(init=lambda key, u: State(u), step=step)
 
 
-def _mean_plaquette(u: Array) -> Array:
-  return jnp.mean(loops.plaquette_traces(u).real) / u.shape[1]
+def relaxed(halves: Array, lattice: sites.Extents, count: int) -> Array:
+  """`count` microcanonical sweeps, after which links are put back on the group. halves: as in `sweeps`."""
+  reflect = lambda key, u, staple: (_update_links(key, u, staple, lambda _, w: _reflect(w)), ())
+  unused = jax.random.key(0)
+  again = lambda halves, _: (sweeps.sweep(unused, halves, lattice, reflect).halves, None)
+  return group.reunitarise(lax.scan(again, halves, None, count)[0])
 
 
 Choose = Callable[[Key, Array], Array]
 """(key, W block) -> g: a new element for the block [d, d, V] of W, d = 1 or 2."""
-
-
-def _sweep(key: Key, v: Array, lattice: sites.Extents, choose: Choose) -> Array:
-  """Update every link once: direction by direction, even sites and then odd ones."""
-  even = jnp.asarray(sites.parity(lattice).reshape(-1) == 0)
-  masks = jnp.stack([even, ~even])
-  for mu in range(len(lattice)):
-
-    def update(v: Array, inputs: tuple[Array, Array], mu: int = mu) -> tuple[Array, None]:
-      mask, key = inputs
-      staple = loops.flat_staple(v, lattice, mu)
-      return v.at[mu].set(jnp.where(mask, _update_links(key, v[mu], staple, choose), v[mu])), None
-
-    v, _ = lax.scan(update, v, (masks, jax.random.split(jax.random.fold_in(key, mu), 2)))
-  return v
 
 
 def _update_links(key: Key, u: Array, staple: Array, choose: Choose) -> Array:

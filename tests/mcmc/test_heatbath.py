@@ -8,7 +8,7 @@ from fields import links
 from scipy import special, stats
 
 from flowqcd.lattice import checkerboard, group, sites
-from flowqcd.mcmc import heatbath, hmc
+from flowqcd.mcmc import heatbath, hmc, sweeps
 from flowqcd.theory import gauge, observables
 
 
@@ -51,7 +51,7 @@ def test_u1_elements_follow_von_mises(a):
 @pytest.mark.parametrize("nc, lattice", [(1, (4, 4)), (2, (2, 4, 2)), (3, (2, 2, 2, 4))])
 def test_over_relaxation_moves_and_keeps_the_action(nc, lattice):
   u = links(nc, lattice)
-  v = heatbath._sweep(jax.random.key(0), sites.flatten(u), lattice, lambda _, w: heatbath._reflect(w))
+  v = sites.flatten(sweeps.merge(heatbath.relaxed(sweeps.split(u), lattice, 1), lattice))
   assert group.violation(v) < 1e-12
   assert np.abs(v - sites.flatten(u)).max() > 0.1
   after = gauge.wilson(sites.unflatten(v, lattice), 1.0)
