@@ -18,10 +18,11 @@ class SingularFrame(NamedTuple):
 
 
 def singular_frame(a: Array, sweeps: int = 2) -> SingularFrame:
-  """The frame of a [3, 3, n]: singular values fall along the diagonal, real but for the last, which has the phase of det a.
+  """The frame of a [3, 3, n]: singular values fall along the diagonal, real but for the last, with the phase of det a.
 
-  One-sided Jacobi: V is a product of rotations that make columns of a orthogonal in pairs, exactly in SU(3) after any number
-  of sweeps; two leave some percent off the diagonal, as does each further one squared. P are those columns, normalised.
+  One-sided Jacobi: V is a product of rotations that make columns of a orthogonal in pairs, exactly in SU(3) after any
+  number of sweeps; two leave a few percent off the diagonal, and every further one squares that. P are those columns,
+  normalised.
   Undefined where a has rank one or less. Hestenes, J. SIAM 6 (1958) 51.
   """
   columns = [a[:, j] for j in range(3)]

@@ -1,8 +1,9 @@
 """Heat bath and over-relaxation for the pure-gauge Wilson action: U(1), SU(2) and SU(3) by one sweep.
 
-With W = U A, A the staple sum of a link, the weight of U -> g U is e^{(beta/Nc) Re tr g W}. For SU(2) subgroups (Cabibbo and
-Marinari, Phys. Lett. B 119 (1982) 387) the block of W that g meets is k V plus something g does not see, V in SU(2), so that
-x = g V has the density sqrt(1 - x_0^2) e^{a x_0}, x_0 = tr x / 2, a = 2 beta k/Nc. For U(1), g V has the von Mises density.
+With W = U A, A the staple sum of a link, the weight of U -> g U is e^{(beta/Nc) Re tr g W}. For SU(2) subgroups
+(Cabibbo and Marinari, Phys. Lett. B 119 (1982) 387) the block of W that g meets is k V plus something g does not see,
+V in SU(2), so that x = g V has the density sqrt(1 - x_0^2) e^{a x_0}, x_0 = tr x / 2, a = 2 beta k/Nc. For U(1), g V
+has the von Mises density.
 """
 
 from __future__ import annotations

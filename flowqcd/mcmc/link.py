@@ -1,16 +1,17 @@
 r"""A flow for one link among its neighbours: matrices U in SU(3) whose density is that of e^{s Re tr U A}, nearly.
 
-Nearly is enough, since the flow's own density q is known: a link of it is accepted or rejected exactly. With P^dag A V = A'
-upper triangular and almost diagonal, X = V^dag U P is in SU(3), the same in every gauge, and of density e^{s Re tr X A'}. Its
-first row y is a point on the sphere S^5, and the other two are an element of SU(2) in the plane orthogonal to y. With
+Nearly is enough, since the flow's own density q is known: a link of it is accepted or rejected exactly. With P and V such
+that P^dag A V = A' is upper triangular and almost diagonal, X = V^dag U P is in SU(3), has the density of e^{s Re tr X A'},
+and is the same in every gauge, up to phases and what is off the diagonal. Its first row y is a point on the sphere S^5, and
+the other two are an element of SU(2) in the plane orthogonal to y. With
 
   y = (rho e^{i alpha}, sqrt(t_2) e^{i theta_2}, sqrt(t_3) e^{i theta_3}),  t_i = eta_i (1 + rho),  rho = 1 - eta_2 - eta_3,
 
-s Re tr X A' = s Re (y A')_1 + a x_0, where x_0 = 1 - delta is half the trace of an SU(2) element with density e^{a x_0} given y.
-For equal singular values it is linear in eta_i, so that these are made exponential; alpha is normal, of a width that
-depends on rho, (a delta)^{1/3} is normal (Wilson and Hilferty) or, for a < 2, delta exponential; directions are uniform.
-Normalised Haar measure is (dalpha/2pi) (2 dt_2 dt_3) (dtheta_2/2pi) (dtheta_3/2pi) (2/pi) sqrt(delta (2 - delta)) ddelta and the
-direction's.
+s Re tr X A' = s Re (y A')_1 + a x_0, where x_0 = 1 - delta is half the trace of an SU(2) element, of density e^{a
+x_0} given y. For equal singular values it is linear in eta_i, so that these are made exponential; alpha is normal, of
+a width that depends on rho; (a delta)^{1/3} is normal (Wilson and Hilferty) or, for a < 2, delta exponential;
+directions are uniform. Normalised Haar measure is (dalpha/2pi) (2 dt_2 dt_3) (dtheta_2/2pi) (dtheta_3/2pi) (2/pi)
+sqrt(delta (2 - delta)) ddelta and that of the direction.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class Latent(NamedTuple):
 
 
 class Frame(NamedTuple):
-  """All that depends on the staples [3, 3, n] and s: P, V, A', and mode and inverse variance of alpha, rates of eta_i [2, n]."""
+  """What depends on the staples [3, 3, n] and s: P, V, A', mode and inverse variance of alpha, rates of eta_i [2, n]."""
 
   left: Array
   right: Array
@@ -82,11 +83,12 @@ def frame(staple: Array, s: float | Array, sweeps: int = 2) -> Frame:
   block = fusion.materialise(group.mul(group.adjoint(left), group.mul(staple, right)))
   d = [jnp.sqrt(_abs2(block[i, i])) for i in range(3)]
   strength = jnp.asarray(s, d[0].dtype)
-  # Phases along the diagonal of X that make Re tr X A' largest: they share that of det A, the last of A', with weights 1/d_i.
+  # Phases along the diagonal of X that make Re tr X A' largest: they share the phase of det A, which is the last entry's
+  # of A', with weights 1/d_i.
   others = d[1] * d[2] / (d[1] + d[2])
   mode = _angle(block[2, 2]) * others / (d[0] + others)
-  # d(-log density)/d eta_i at eta = 0: of the exponent s (d_0 + d_i), of a^{-3/2} from the integral over SU(2), which is none
-  # for small a, and of the measure together with the width of alpha.
+  # d(-log density)/d eta_i at eta = 0: of the exponent s (d_0 + d_i), of a^{-3/2} from the integral over SU(2), which is
+  # absent for small a, and of the measure together with the width of alpha.
   pull = strength * (d[1] + d[2])
   measure = [1 - 1.5 * pull / (pull + 2) * d[i] / (d[1] + d[2]) for i in (1, 2)]
   rates = jnp.stack([strength * (d[0] + d[i]) + m for i, m in zip((1, 2), measure)])

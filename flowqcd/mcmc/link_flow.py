@@ -1,10 +1,10 @@
 """Markov steps by a flow for every link among its neighbours, of the pure-gauge Wilson action with SU(3).
 
-Links are proposed by `mcmc.link`, in two ways. Fresh: with new latent variables; a heat bath for all of SU(3) at once, which
-needs no trials. Reflected: with the opposite ones, where a link above the middle of its distribution, given its neighbours,
-goes as far below it: over-relaxation that turns round a link's energy as well as its direction, after Adler (Phys. Rev. D 23
-(1981) 2901) and Neal's ordered one (bayes-an/9506004), for a distribution that is not normal. Both keep the latent measure, so
-that accepting with probability min(1, w'/w), link by link, is exact.
+Links are proposed by `mcmc.link` in two ways. Fresh, with new latent variables: a heat bath for all of SU(3) at once,
+which needs no trials. Reflected, with the opposite ones: a link above the middle of its distribution, given its
+neighbours, goes as far below it. This is over-relaxation of a link's energy as well as its direction, after Adler
+(Phys. Rev. D 23 (1981) 2901) and Neal (bayes-an/9506004), for a distribution that is not normal. Both keep the latent
+measure, so that accepting with probability min(1, w'/w), link by link, is exact.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def _sweep(key: Key, halves: Array, lattice: sites.Extents, s: float | Array, mo
 
 
 def update(key: Key, u: Array, staple: Array, s: float | Array, move: Move) -> tuple[Array, Array]:
-  """Links [3, 3, n] after one move that keeps e^{s Re tr U A}, for sums A of staples that do not move; and min(1, w'/w) [n]."""
+  """Links [3, 3, n] after a move that keeps e^{s Re tr U A}, the sums A of staples fixed; and min(1, w'/w), [n]."""
   propose, accept = jax.random.split(key)
   frame = link.frame(staple, s)
   old = link.inverse(frame, fusion.materialise(link.to_frame(frame, u)))

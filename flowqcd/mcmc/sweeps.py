@@ -1,8 +1,8 @@
 """Sweeps over all links with their staples, for actions that are linear in every link, such as Wilson's.
 
 Links of one direction and one parity share no plaquette, so that given all others they are independent: they are updated
-together, each by a step that leaves its own e^{(beta/Nc) Re tr U A} invariant. Even and odd sites are two arrays of half the
-volume, so that nothing is computed for links that stay.
+together, each by a step that leaves its own e^{(beta/Nc) Re tr U A} invariant. Even and odd sites are two arrays of half
+the volume, so that nothing is computed for links that stay.
 """
 
 from __future__ import annotations
