@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import jax.numpy as jnp
+from jax import lax
 
 from flowqcd.lattice import fusion, group
 from flowqcd.types import Array
@@ -25,24 +26,23 @@ def singular_frame(a: Array, sweeps: int = 2) -> SingularFrame:
   normalised.
   Undefined where a has rank one or less. Hestenes, J. SIAM 6 (1958) 51.
   """
-  columns = [a[:, j] for j in range(3)]
-  unit = jnp.broadcast_to(group.identity(3, a.dtype), a.shape)
-  right = [unit[:, j] for j in range(3)]
-  for _ in range(sweeps):
+
+  def sweep(state: tuple[Array, Array], _: None) -> tuple[tuple[Array, Array], None]:
     for p, q in ((0, 1), (0, 2), (1, 2)):
-      (columns[p], columns[q]), (right[p], right[q]) = _rotated(columns[p], columns[q], right[p], right[q])
-      columns, right = fusion.materialise((columns, right))
+      state = fusion.materialise(_rotated(*state, p, q))
+    return state, None
+
+  start = jnp.swapaxes(a, 0, 1), jnp.broadcast_to(group.identity(3, a.dtype), a.shape)
+  (columns, right), _ = lax.scan(sweep, start, length=sweeps)
   first = columns[0] / jnp.sqrt(_norm2(columns[0]))
   second = columns[1] - jnp.sum(first.conj() * columns[1], axis=0) * first
   second = second / jnp.sqrt(_norm2(second))
-  return SingularFrame(jnp.stack([first, second, conjugate_cross(first, second)], axis=1), jnp.stack(right, axis=1))
+  return SingularFrame(jnp.stack([first, second, conjugate_cross(first, second)], axis=1), jnp.swapaxes(right, 0, 1))
 
 
-Pair = tuple[Array, Array]
-
-
-def _rotated(a: Array, b: Array, v: Array, w: Array) -> tuple[Pair, Pair]:
-  """Columns a, b made orthogonal, the longer one first, and the same rotation of v, w."""
+def _rotated(columns: Array, right: Array, p: int, q: int) -> tuple[Array, Array]:
+  """Columns p and q [3, n] of `columns` made orthogonal, the longer one first, and the same rotation of `right`."""
+  a, b = columns[p], columns[q]
   difference, overlap = _norm2(a) - _norm2(b), jnp.sum(a.conj() * b, axis=0)
   size = jnp.sqrt(overlap.real**2 + overlap.imag**2)
   phase = jnp.where(size > 0, overlap / jnp.where(size > 0, size, 1), 1)
@@ -53,8 +53,13 @@ def _rotated(a: Array, b: Array, v: Array, w: Array) -> tuple[Pair, Pair]:
   larger = jnp.sqrt(0.5 + 0.5 * jnp.where(apart, jnp.abs(difference) / root, 1))
   smaller = size / (root * larger)
   cosine, sine = (jnp.where(difference >= 0, x, y) for x, y in ((larger, smaller), (smaller, larger)))
-  rotate = lambda x, y: (cosine * x + sine * phase.conj() * y, cosine * y - sine * phase * x)
-  return rotate(a, b), rotate(v, w)
+
+  def rotate(x: Array) -> Array:
+    rows = list(x)
+    rows[p], rows[q] = cosine * x[p] + sine * phase.conj() * x[q], cosine * x[q] - sine * phase * x[p]
+    return jnp.stack(rows)
+
+  return rotate(columns), rotate(right)
 
 
 def conjugate_cross(a: Array, b: Array) -> Array:

@@ -9,7 +9,6 @@ measure, so that accepting with probability min(1, w'/w), link by link, is exact
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -28,21 +27,6 @@ class Info(NamedTuple):
   probability: Array
 
 
-Move = Callable[[Key, link.Latent], link.Latent]
-"""Latent variables, by a map or a draw that keeps their measure and is its own reverse."""
-
-
-def fresh(key: Key, old: link.Latent) -> link.Latent:
-  """New latent variables."""
-  return link.draw(key, old.quantiles.shape[-1], old.phases.dtype)
-
-
-def reflected(key: Key, old: link.Latent) -> link.Latent:
-  """The opposite ones."""
-  del key
-  return link.reflect(old)
-
-
 def make(beta: float | Array, reflections: int = 1, overrelaxation: int = 0) -> Kernel:
   """One sweep of fresh links, `reflections` of reflected ones, and `overrelaxation` microcanonical ones of heatbath.
 
@@ -58,31 +42,32 @@ def make(beta: float | Array, reflections: int = 1, overrelaxation: int = 0) -> 
     lattice = sites.extents(state.u)
     if state.u.shape[1] != 3:
       raise ValueError(f"the link flow is for SU(3), not for links {state.u.shape}")
-    first, rest = jax.random.split(key)
-    halves, probability = _sweep(first, sweeps.split(state.u), lattice, beta / 3, fresh)
 
-    def again(halves: Array, key: Key) -> tuple[Array, Array]:
-      return _sweep(key, halves, lattice, beta / 3, reflected)
+    def sweep(halves: Array, inputs: tuple[Key, Array]) -> tuple[Array, Array]:
+      key, fresh = inputs
+      move = lambda key, u, staple: update(key, u, staple, beta / 3, fresh)
+      halves, probability = sweeps.sweep(key, halves, lattice, move)
+      return group.reunitarise(halves), jnp.mean(probability)
 
-    halves, more = lax.scan(again, halves, jax.random.split(rest, reflections))
+    count = 1 + reflections
+    halves = sweeps.split(state.u)
+    halves, probability = lax.scan(sweep, halves, (jax.random.split(key, count), jnp.arange(count) == 0))
     u = sweeps.merge(heatbath.relaxed(halves, lattice, overrelaxation), lattice)
-    return KernelStep(State(u), Info((probability + jnp.sum(more)) / (1 + reflections)))
+    return KernelStep(State(u), Info(jnp.mean(probability)))
 
   return Kernel(init=lambda key, u: State(u), step=step)
 
 
-def _sweep(key: Key, halves: Array, lattice: sites.Extents, s: float | Array, move: Move) -> tuple[Array, Array]:
-  """Links after a sweep, and its mean acceptance probability."""
-  new, probability = sweeps.sweep(key, halves, lattice, lambda key, u, staple: update(key, u, staple, s, move))
-  return group.reunitarise(new), jnp.mean(probability)
+def update(key: Key, u: Array, staple: Array, s: float | Array, fresh: bool | Array) -> tuple[Array, Array]:
+  """Links [3, 3, n] after a move that keeps e^{s Re tr U A}, the sums A of staples fixed; and min(1, w'/w), [n].
 
-
-def update(key: Key, u: Array, staple: Array, s: float | Array, move: Move) -> tuple[Array, Array]:
-  """Links [3, 3, n] after a move that keeps e^{s Re tr U A}, the sums A of staples fixed; and min(1, w'/w), [n]."""
+  fresh: whether to new latent variables, or to the opposite ones; a bool, or traced.
+  """
   propose, accept = jax.random.split(key)
   frame = link.frame(staple, s)
   old = link.inverse(frame, fusion.materialise(link.to_frame(frame, u)))
-  new = link.forward(frame, move(propose, old.latent))
+  latent = lax.cond(fresh, lambda _: link.draw(propose, u.shape[-1], u.dtype), link.reflect, old.latent)
+  new = link.forward(frame, latent)
   probability = metropolis.acceptance_probability(new.log_w, old.log_w)
   accepted = jax.random.uniform(accept, probability.shape, probability.dtype) < probability
   return jnp.where(accepted, link.from_frame(frame, new.x), u), probability

@@ -106,9 +106,9 @@ def test_gauge_invariance():
   np.testing.assert_allclose(found[0].latent.quantiles, found[1].latent.quantiles, atol=1e-9)
 
 
-@pytest.mark.parametrize("move", [link_flow.fresh, link_flow.reflected])
+@pytest.mark.parametrize("fresh", [True, False], ids=["fresh", "reflected"])
 @pytest.mark.parametrize("s", [0.3, 1.9])
-def test_moves_keep_the_distribution_of_a_link(move, s):
+def test_moves_keep_the_distribution_of_a_link(fresh, s):
   n = 20_000
   staple = _staples(n)
   f = link.frame(staple, s)
@@ -116,7 +116,7 @@ def test_moves_keep_the_distribution_of_a_link(move, s):
   # Links of the exact distribution, by resampling; then moves of which each would shift it if it were not kept.
   exact = jax.random.choice(jax.random.key(11), n, (n,), p=jax.nn.softmax(log_w))
   u = start = link.from_frame(f, x[..., exact])
-  update = jax.jit(lambda key, u: link_flow.update(key, u, staple, s, move))
+  update = jax.jit(lambda key, u: link_flow.update(key, u, staple, s, fresh))
   for k in range(6):
     u, probability = update(jax.random.key(12 + k), u)
   assert group.violation(u) < 1e-9 and np.abs(u - start).max() > 0.5
@@ -134,13 +134,13 @@ def test_moves_keep_the_distribution_of_a_link(move, s):
   assert abs(middle.mean()) < 4 * middle.std() / np.sqrt(n)
 
 
-@pytest.mark.parametrize("beta, reflections, overrelaxation", [(1.0, 1, 0), (6.0, 2, 0), (6.0, 1, 1), (3.0, 0, 0)])
+@pytest.mark.parametrize("beta, reflections, overrelaxation", [(1.0, 0, 0), (6.0, 2, 1)])
 def test_plaquette_on_a_2d_torus(beta, reflections, overrelaxation):
   exact = oracles.plaquette_2d(3, beta, 16)
   kernel = link_flow.make(beta, reflections, overrelaxation)
-  start = jnp.stack([links(3, (4, 4), seed) for seed in range(64)])
+  start = jnp.stack([links(3, (4, 4), seed) for seed in range(32)])
   error = check_kernel(kernel, start, jax.random.key(7), observables.mean_plaquette, exact, 250, 30)
-  assert error < 0.003
+  assert error < 0.004
 
 
 def test_four_dimensions_in_single_precision():
