@@ -26,7 +26,7 @@ def run(config: settings.Experiment) -> tuple[ensembles.Ensemble, ensembles.Ense
   environment.start(config)
   folder = environment.claim(config)
   measured = tuple(
-    _measure(config, source, folder / f"{name}-measured")
+    ensemble(config, source, folder / f"{name}-measured")
     for name, source in (("flow", sample.run(config)), ("hmc", run_hmc.run(config)))
   )
   _check_wilson_flow(config, folder)
@@ -52,7 +52,8 @@ def observables_of(config: settings.Experiment, u: Array) -> dict[str, Array]:
   return values
 
 
-def _measure(config: settings.Experiment, source: ensembles.Ensemble, path: pathlib.Path) -> ensembles.Ensemble:
+def ensemble(config: settings.Experiment, source: ensembles.Ensemble, path: pathlib.Path) -> ensembles.Ensemble:
+  """Fill `path` with the observables of the stored configurations of `source`, part by part, from where it stands."""
   store = ensembles.Ensemble.open_or_create(path, environment.provenance(config))
   mapped = distributed.parallel_map(lambda u: observables_of(config, u), config.measurement.chunk)
   total, label = source.num_parts, f"measuring {source.path.name}"

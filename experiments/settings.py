@@ -237,6 +237,21 @@ class HMC:
 
 
 @dataclasses.dataclass(frozen=True)
+class Sweeps:
+  """Sweeps over all links of pure gauge theory, each with its staples; streams, lengths and thinning are those of hmc."""
+
+  reflections: int = field(2, "Reflected sweeps of the link flow after each fresh one.")
+  overrelaxation: int = field(1, "Microcanonical sweeps after each of the heat bath, or after those of the link flow.")
+
+  def __post_init__(self) -> None:
+    """Raise ValueError for settings that cannot run."""
+    if min(self.reflections, self.overrelaxation) < 0:
+      raise ValueError(
+        f"sweeps.reflections and overrelaxation must not be negative, not {self.reflections}, {self.overrelaxation}"
+      )
+
+
+@dataclasses.dataclass(frozen=True)
 class Annealing:
   """From the flow's coupling to the theory's by Monte Carlo moves, with exact weights."""
 
@@ -304,6 +319,7 @@ class Experiment:
   conditional_training: ConditionalTraining = ConditionalTraining()
   sampling: Sampling = Sampling()
   hmc: HMC = HMC()
+  sweeps: Sweeps = Sweeps()
   annealing: Annealing = Annealing()
   measurement: Measurement = Measurement()
   precision: str = field("double", "Working precision: single or double.")

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import run_hmc, settings
+from experiments import chains, settings
 from flowqcd.analysis import histograms, statistics, weights
 from flowqcd.io import ensembles, metrics
 from flowqcd.mcmc import metropolis
@@ -54,8 +54,8 @@ def load(folder: pathlib.Path) -> Data:
     flow.read("log_draws") if joint else None,
     flow.read("log_det"),
     {name: flow_measured.read(name) for name in flow_measured.names},
-    {name: run_hmc.series(hmc_measured, name) for name in hmc_measured.names},
-    {name: run_hmc.trajectories(hmc, name) for name in ("accepted", "delta_h", "plaquette")},
+    {name: chains.series(hmc_measured, name) for name in hmc_measured.names},
+    {name: chains.steps(hmc, name) for name in ("accepted", "delta_h", "plaquette")},
     {name: store.attributes("cpu_seconds") for name, store in (("flow", flow), ("hmc", hmc))},
     *(metrics.read_json(record) if record.exists() else None for record in records),
   )

@@ -5,7 +5,7 @@ Figures are built without pyplot: no global state, no display, nothing to close.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib
 import numpy as np
@@ -270,6 +270,24 @@ def ess_against_draws(draws: Sequence[int], ess: Sequence[float], exact: float) 
     axes.set_xticks(draws, [str(n) for n in draws])
     axes.minorticks_off()
     axes.legend(loc="lower right")
+  return figure
+
+
+def autocorrelations(panels: Mapping[str, Sequence[tuple[str, np.ndarray, np.ndarray]]]) -> Figure:
+  """Autocorrelations against the CPU time between, one panel an observable, one line a chain.
+
+  panels: {label: [(chain, milliseconds [n], rho [n])]}. Lines end where rho first falls below 0.01, behind which is noise.
+  """
+  if max(map(len, panels.values())) > len(_LINES):
+    raise ValueError(f"at most {len(_LINES)} chains can be told apart, got {max(map(len, panels.values()))}")
+  with matplotlib.rc_context(_STYLE):
+    figure = Figure(figsize=(4.6 * len(panels), 3.8), layout="constrained")
+    for axes, (label, curves) in zip(np.ravel(figure.subplots(1, len(panels))), panels.items()):
+      for (name, milliseconds, rho), (colour, line) in zip(curves, _LINES, strict=False):
+        end = np.append(np.flatnonzero(rho < 0.01), len(rho))[0] + 1
+        axes.plot(milliseconds[:end], rho[:end], color=colour, ls=line, marker="o", ms=3, label=name)
+      axes.set(title=label, xlabel="CPU time between, ms", ylabel="autocorrelation", yscale="log", ylim=(0.008, 1.1))
+      axes.legend()
   return figure
 
 

@@ -169,6 +169,23 @@ def gamma_method(series: np.ndarray, window_s: float = 2.0) -> GammaResult:
   )
 
 
+def autocorrelation(series: np.ndarray) -> np.ndarray:
+  """rho(t) = Gamma(t)/Gamma(0) of the fluctuations about the mean of all streams, [n // 2].
+
+  Gamma(t) is the mean over all pairs of entries t apart in one stream. series: real [streams, n] or [n]. Raises
+  FrozenStreamsError if nothing varies, ValueError for other shapes or values that are not finite.
+  """
+  series = _checked_series(series)
+  if np.ptp(series) == 0:
+    raise FrozenStreamsError("all entries are equal: there is no autocorrelation to speak of")
+  n = series.shape[1]
+  # Padded with zeros, so that the ends do not meet.
+  spectrum = np.fft.rfft(series - series.mean(), 2 * n, axis=1)
+  pairs = np.fft.irfft(np.abs(spectrum) ** 2, axis=1)[:, : n // 2].sum(axis=0)
+  gamma = pairs / np.arange(n, n - n // 2, -1)
+  return gamma / gamma[0]
+
+
 def chain_mean(series: np.ndarray) -> Estimate:
   """Mean of a Markov chain with the error of the Gamma method.
 

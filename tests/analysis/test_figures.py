@@ -64,6 +64,9 @@ def test_the_other_figures_render():
     figures.log_weight_histogram(log_w, bins=20),
     figures.correlator(curve, curve),
     figures.ess_against_draws([1, 2, 4], [0.1, 0.2, 0.3], 0.4),
+    figures.autocorrelations(
+      {"P": [("HMC", np.arange(3.0), np.array([1, 0.1, 0.001]))] * 2, "Q": [("x", np.ones(2), np.ones(2))]}
+    ),
     figures.flow_time_curve(np.arange(4), [("flow", curve), ("HMC", curve)]),
   ):
     assert rendered_size(figure) > 2000

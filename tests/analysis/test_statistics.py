@@ -61,6 +61,20 @@ def test_gamma_method_knows_ar1(coefficient):
   assert result.replica_p > 1e-3
 
 
+def test_autocorrelation_of_ar1():
+  rho = statistics.autocorrelation(ar1(0.7, (40, 5000), seed=5))
+  assert rho.shape == (2500,) and rho[0] == 1
+  # The variance of rho from N entries is at most (1 + 2 sum rho^2)/N: 0.004 here.
+  np.testing.assert_allclose(rho[:20], 0.7 ** np.arange(20), atol=0.015)
+  short = np.array([[1.0, 2.0, 4.0, 1.0, 3.0, 0.0, 3.0, 2.0]])
+  centred = short[0] - 2
+  np.testing.assert_allclose(
+    statistics.autocorrelation(short)[1], np.mean(centred[1:] * centred[:-1]) / np.mean(centred**2)
+  )
+  with pytest.raises(statistics.FrozenStreamsError, match="equal"):
+    statistics.autocorrelation(np.ones((2, 50)))
+
+
 def test_gamma_method_errors_cover_the_truth_and_replica_p_is_uniform():
   series = ar1(0.5, (200, 4, 400), seed=5)
   results = [statistics.gamma_method(s) for s in series]

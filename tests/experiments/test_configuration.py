@@ -15,6 +15,7 @@ BINARIES = [
   "profile_training",
   "sample",
   "run_hmc",
+  "compare_chains",
   "measure",
   "make_figures",
   "reproduce",
