@@ -118,7 +118,8 @@ def markdown(config: settings.Experiment, numbers: Mapping[str, Mapping[str, Any
 def _figure(folder: pathlib.Path, numbers: Mapping[str, Mapping[str, Any]]):
   """Autocorrelations of the plaquette, and of Q^2, against what the steps between cost."""
   panels = {"plaquette": [], r"$Q^2$": []}
-  for name, chain in numbers.items():
+  for name in ("link_flow", "hmc", "heatbath"):  # In the colours that flow and HMC have in other figures.
+    chain = numbers[name]
     store, measured = (ensembles.Ensemble.open(folder / path) for path in (name, f"{name}-measured"))
     series = {"plaquette": (chains.steps(store, "plaquette"), 1)}
     if "charge" in measured.names:

@@ -240,7 +240,7 @@ class HMC:
 class Sweeps:
   """Sweeps over all links of pure gauge theory, each with its staples; streams, lengths and thinning are those of hmc."""
 
-  reflections: int = field(2, "Reflected sweeps of the link flow after each fresh one.")
+  reflections: int = field(1, "Reflected sweeps of the link flow after each fresh one.")
   overrelaxation: int = field(1, "Microcanonical sweeps after each of the heat bath, or after those of the link flow.")
 
   def __post_init__(self) -> None:

@@ -286,7 +286,8 @@ def autocorrelations(panels: Mapping[str, Sequence[tuple[str, np.ndarray, np.nda
       for (name, milliseconds, rho), (colour, line) in zip(curves, _LINES, strict=False):
         end = np.append(np.flatnonzero(rho < 0.01), len(rho))[0] + 1
         axes.plot(milliseconds[:end], rho[:end], color=colour, ls=line, marker="o", ms=3, label=name)
-      axes.set(title=label, xlabel="CPU time between, ms", ylabel="autocorrelation", yscale="log", ylim=(0.008, 1.1))
+      axes.set(title=label, xlabel="CPU time between, ms", ylabel="autocorrelation", ylim=(-0.1, 1.05))
+      axes.axhline(0, color="black", lw=0.8)
       axes.legend()
   return figure
 

@@ -27,7 +27,7 @@ class Info(NamedTuple):
   probability: Array
 
 
-def make(beta: float | Array, reflections: int = 1, overrelaxation: int = 0) -> Kernel:
+def make(beta: float | Array, reflections: int = 1, overrelaxation: int = 1) -> Kernel:
   """One sweep of fresh links, `reflections` of reflected ones, and `overrelaxation` microcanonical ones of heatbath.
 
   beta may be traced, and is not checked then. On SU(3) links [Nd, 3, 3, *L] with even extents. Raises ValueError for
