@@ -17,7 +17,7 @@ from flowqcd import distributed
 from flowqcd.analysis import figures, weights
 from flowqcd.flows import trivializing
 from flowqcd.io import ensembles, files, metrics
-from flowqcd.mcmc import annealing, heatbath, hmc
+from flowqcd.mcmc import annealing, heatbath, hmc, link_flow
 from flowqcd.models import priors
 from flowqcd.theory import gauge, observables
 from flowqcd.training import continuity
@@ -38,10 +38,7 @@ def run(config: settings.Experiment) -> dict[str, Any]:
   are too coarse, and for heat-bath moves with quarks or odd extents.
   """
   start = _start(config)
-  if config.theory.num_flavours and config.annealing.moves != "hmc":
-    raise ValueError("heat-bath moves are for plaquettes alone; with quarks set annealing.moves = hmc")
-  if config.annealing.moves == "heatbath" and any(n % 2 for n in config.theory.lattice):
-    raise ValueError(f"heat-bath moves need even extents, not {config.theory.lattice}; set annealing.moves = hmc")
+  _check_moves(config)
   environment.start(config)
   folder = environment.claim(config)
   params = train_marginal.prepare(start).state.params
@@ -58,6 +55,18 @@ def run(config: settings.Experiment) -> dict[str, Any]:
     done += count
     progress.update(done, f"ess {float(weights.ess(store.read('log_w'))):.4f}")
   return _conclude(config, folder, store)
+
+
+def _check_moves(config: settings.Experiment) -> None:
+  moves, theory = config.annealing.moves, config.theory
+  if moves == "hmc":
+    return
+  if theory.num_flavours:
+    raise ValueError(f"{moves} moves are for plaquettes alone; with quarks set annealing.moves = hmc")
+  if any(n % 2 for n in theory.lattice):
+    raise ValueError(f"{moves} moves need even extents, not {theory.lattice}; set annealing.moves = hmc")
+  if moves == "link_flow" and theory.nc != 3:
+    raise ValueError(f"link_flow moves are for SU(3), not for nc = {theory.nc}; set annealing.moves = heatbath")
 
 
 def _start(config: settings.Experiment) -> settings.Experiment:
@@ -94,6 +103,8 @@ def _kernel_at(config: settings.Experiment) -> Callable[[Array], Kernel]:
   plan, run, action_at = config.annealing, config.hmc, _action_at(config)
   if plan.moves == "heatbath":
     return lambda beta: heatbath.make(beta, plan.overrelaxation)
+  if plan.moves == "link_flow":
+    return lambda beta: link_flow.make(beta, plan.reflections, plan.overrelaxation)
   return lambda beta: hmc.make(action_at(beta), run.tau, run.steps, systems.INTEGRATORS[run.integrator])
 
 
@@ -121,8 +132,9 @@ _LEAST_ACCEPTED = 0.1
 
 
 def _accepted(config: settings.Experiment, info: Any) -> Array:
-  """Which moves were accepted; a heat bath accepts all."""
-  return info.accepted if config.annealing.moves == "hmc" else jnp.ones((), bool)
+  """Which moves were accepted, or how many of their links; a heat bath accepts all."""
+  of_moves = {"hmc": lambda: info.accepted, "link_flow": lambda: info.probability, "heatbath": lambda: jnp.ones(())}
+  return of_moves[config.annealing.moves]()
 
 
 def _pilot(config: settings.Experiment, couplings: np.ndarray) -> continuity.Terms:
@@ -211,7 +223,7 @@ def _conclude(config: settings.Experiment, folder: pathlib.Path, store: ensemble
   records = [folder / name for name in ("flow_steps.json", "path_steps.json")]
   shift = -sum(metrics.read_json(record)["shift"] for record in records if record.exists())
   warnings = list(weights.diagnose(log_w).messages)
-  if acceptance < 0.5:
+  if config.annealing.moves == "hmc" and acceptance < 0.5:
     warnings.append(f"HMC accepts only {acceptance:.2g} of its trajectories; raise hmc.steps or lower hmc.tau")
   if abs(shift) > float(log_z.error):
     warnings.append(f"half the step moves ln Z by {shift:.2g}, more than its error; raise flow.steps or stages")

@@ -259,9 +259,11 @@ class Annealing:
   start_kappa: float = field(0.0, "kappa of the quarks that the flow aims at, 0 for none; theory.kappa is the last.")
   stages: int = field(16, "New couplings, each with one move.")
   moves: str = field(
-    "heatbath", "heatbath: a sweep over all links; hmc: a trajectory, as set by hmc, which quarks need."
+    "heatbath",
+    "heatbath or link_flow: sweeps over all links, the latter of SU(3); hmc: a trajectory, as set by hmc, for quarks.",
   )
-  overrelaxation: int = field(0, "Microcanonical sweeps after each heat-bath one.")
+  reflections: int = field(1, "Reflected sweeps of the link flow after each fresh one.")
+  overrelaxation: int = field(0, "Microcanonical sweeps after those.")
   transport: bool = field(True, "Move the links along a fitted flow between couplings.")
   nodes: int = field(9, "Couplings at which Monte Carlo streams fit that flow.")
   streams: int = field(64, "Those streams.")
@@ -271,9 +273,11 @@ class Annealing:
 
   def __post_init__(self) -> None:
     """Raise ValueError for settings that cannot run."""
-    if self.moves not in ("heatbath", "hmc") or self.overrelaxation < 0:
+    if self.moves not in ("heatbath", "link_flow", "hmc"):
+      raise ValueError(f"annealing.moves must be heatbath, link_flow or hmc, not '{self.moves}'")
+    if min(self.reflections, self.overrelaxation) < 0:
       raise ValueError(
-        f"annealing.moves must be heatbath or hmc, overrelaxation not negative, not '{self.moves}', {self.overrelaxation}"
+        f"annealing.reflections and overrelaxation must not be negative, not {self.reflections}, {self.overrelaxation}"
       )
     if min(self.start_beta, self.start_kappa) < 0 or self.stages < 1:
       raise ValueError(

@@ -46,6 +46,16 @@ def test_exact_results_and_going_on(tmp_path):
   assert json.loads((tmp_path / "run" / "annealed.json").read_text())["ess"] == found["ess"]
 
 
+def test_link_flow_moves_without_transport(tmp_path):
+  base = _config(tmp_path / "run")
+  plan = dataclasses.replace(base.annealing, moves="link_flow", transport=False, stages=16)
+  found = anneal.run(dataclasses.replace(base, annealing=plan))
+  exact = torus.exact(3, 3.0, 16)
+  assert 0.5 < found["acceptance"] < 1 and found["ess"] > 0.5
+  assert abs(found["log_z"] - exact.log_z) < 4 * found["log_z_err"] < 0.2
+  assert abs(found["mean_plaquette"] - exact.plaquette) < 4 * found["mean_plaquette_err"] < 0.04
+
+
 def test_quarks(tmp_path):
   """ln Z and plaquette with an exact determinant: from the flow alone, from Haar links, and from heavier quarks."""
   base = _config(tmp_path)
@@ -150,7 +160,12 @@ def test_bad_input(tmp_path):
   assert not (tmp_path / "odd").exists()
   with pytest.raises(ValueError, match="at least one stage"):
     Annealing(stages=0)
-  with pytest.raises(ValueError, match="moves must be heatbath or hmc"):
+  sweeps = dataclasses.replace(odd.annealing, moves="link_flow")
+  with pytest.raises(ValueError, match="link_flow moves are for SU\\(3\\), not for nc = 2"):
+    anneal.run(dataclasses.replace(odd, annealing=sweeps, theory=dataclasses.replace(odd.theory, nc=2)))
+  with pytest.raises(ValueError, match="moves must be heatbath, link_flow or hmc"):
     Annealing(moves="langevin")
+  with pytest.raises(ValueError, match="reflections and overrelaxation must not be negative"):
+    Annealing(reflections=-1)
   with pytest.raises(ValueError, match="more nodes than its degree"):
     Annealing(nodes=3, degree=3)
