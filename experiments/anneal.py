@@ -35,7 +35,7 @@ def run(config: settings.Experiment) -> dict[str, Any]:
   With quarks the stages have their leading hopping terms, and the last weight, log_w, the exact determinant in their place;
   log_w_path is the one before. ess_start and ess_path are of the hopping terms then: what the last weight spreads, no
   stages take back, and a start flow is best one trained with training.determinant = none. Raises ValueError where flows
-  are too coarse, and for heat-bath moves with quarks or odd extents.
+  are too coarse, and for moves by sweeps with quarks or odd extents, and of the link flow for groups other than SU(3).
   """
   start = _start(config)
   _check_moves(config)
@@ -170,7 +170,7 @@ def _pilot(config: settings.Experiment, couplings: np.ndarray) -> continuity.Ter
     keys = distributed.item_keys(root, index + 1, 0, plan.streams)
     u, (measured, accepted) = advance(jnp.asarray(beta, u.real.dtype), u, keys)
     # Not "mean < ...", which NaN would pass.
-    if not np.mean(accepted) >= _LEAST_ACCEPTED:
+    if plan.moves == "hmc" and not np.mean(accepted) >= _LEAST_ACCEPTED:
       raise ValueError(
         f"HMC accepts only {np.mean(accepted):.2g} of its trajectories at beta = {beta:.3g}; raise hmc.steps or lower "
         "hmc.tau"

@@ -93,11 +93,14 @@ def _thermalised(config: settings.Experiment, name: str, advance, dtype: jnp.dty
   u = jax.jit(jax.vmap(prior.sample))(keys)
   piece = config.hmc.thin * _parts_together(config)
   progress = environment.Progress(f"{name} thermalisation", config.hmc.thermalisation)
-  for first in range(0, config.hmc.thermalisation, piece):
-    count = min(piece, config.hmc.thermalisation - first)
-    # A shorter last piece compiles anew; whole multiples of the thinning share one program.
-    u, _ = advance(u, first, count - count % config.hmc.thin or count)
-    progress.update(first + count)
+  done = 0
+  while done < config.hmc.thermalisation:
+    count = min(piece, config.hmc.thermalisation - done)
+    # Steps come in groups of the thinning; what is left over is a group of its own, and another program.
+    count = count - count % config.hmc.thin or count
+    u, _ = advance(u, done, count)
+    done += count
+    progress.update(done)
   return u
 
 

@@ -277,6 +277,7 @@ def autocorrelations(panels: Mapping[str, Sequence[tuple[str, np.ndarray, np.nda
   """Autocorrelations against the CPU time between, one panel an observable, one line a chain.
 
   panels: {label: [(chain, milliseconds [n], rho [n])]}. Lines end where rho first falls below 0.01, behind which is noise.
+  Raises ValueError for more than 5 chains.
   """
   if max(map(len, panels.values())) > len(_LINES):
     raise ValueError(f"at most {len(_LINES)} chains can be told apart, got {max(map(len, panels.values()))}")

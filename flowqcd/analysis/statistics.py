@@ -170,17 +170,18 @@ def gamma_method(series: np.ndarray, window_s: float = 2.0) -> GammaResult:
 
 
 def autocorrelation(series: np.ndarray) -> np.ndarray:
-  """rho(t) = Gamma(t)/Gamma(0) of the fluctuations about the mean of all streams, [n // 2].
+  """rho(t) = Gamma(t)/Gamma(0) of the fluctuations about each stream's own mean, as in gamma_method: [n // 2].
 
   Gamma(t) is the mean over all pairs of entries t apart in one stream. series: real [streams, n] or [n]. Raises
-  FrozenStreamsError if nothing varies, ValueError for other shapes or values that are not finite.
+  FrozenStreamsError if nothing varies, ValueError for other shapes, fewer than 8 entries a stream, or values that are not
+  finite.
   """
   series = _checked_series(series)
-  if np.ptp(series) == 0:
-    raise FrozenStreamsError("all entries are equal: there is no autocorrelation to speak of")
+  if not np.ptp(series, axis=1).any():
+    raise FrozenStreamsError("all entries of a stream are equal: there is no autocorrelation to speak of")
   n = series.shape[1]
   # Padded with zeros, so that the ends do not meet.
-  spectrum = np.fft.rfft(series - series.mean(), 2 * n, axis=1)
+  spectrum = np.fft.rfft(series - series.mean(axis=1, keepdims=True), 2 * n, axis=1)
   pairs = np.fft.irfft(np.abs(spectrum) ** 2, axis=1)[:, : n // 2].sum(axis=0)
   gamma = pairs / np.arange(n, n - n // 2, -1)
   return gamma / gamma[0]

@@ -8,8 +8,9 @@ the other two are an element of SU(2) in the plane orthogonal to y. With
   y = (rho e^{i alpha}, sqrt(t_2) e^{i theta_2}, sqrt(t_3) e^{i theta_3}),  t_i = eta_i (1 + rho),  rho = 1 - eta_2 - eta_3,
 
 s Re tr X A' = s Re (y A')_1 + a x_0, where x_0 = 1 - delta is half the trace of an SU(2) element, of density e^{a
-x_0} given y. For equal singular values it is linear in eta_i, so that these are made exponential; alpha is normal, of
-a width that depends on rho; (a delta)^{1/3} is normal (Wilson and Hilferty) or, for a < 2, delta exponential;
+x_0} given y. For equal singular values, and alpha at its mode, the exponent is linear in eta_i, so that these are
+made exponential, cut off at eta_2 + eta_3 = 1; alpha is normal around the mode, of a width that depends on rho, and
+cut off half a circle away; (a delta)^{1/3} is normal (Wilson and Hilferty) or, for a < 2, delta exponential;
 directions are uniform. Normalised Haar measure is (dalpha/2pi) (2 dt_2 dt_3) (dtheta_2/2pi) (dtheta_3/2pi) (2/pi)
 sqrt(delta (2 - delta)) ddelta and that of the direction.
 """
@@ -38,7 +39,8 @@ class Latent(NamedTuple):
 
 
 class Frame(NamedTuple):
-  """What depends on the staples [3, 3, n] and s: P, V, A', mode and inverse variance of alpha, rates of eta_i [2, n]."""
+  """What depends on the staples [3, 3, n] and s: P, V, A', s itself, the mode of alpha, its inverse variance at rho = 1,
+  rates of eta_i [2, n]."""
 
   left: Array
   right: Array
@@ -78,7 +80,10 @@ def reflect(latent: Latent) -> Latent:
 
 
 def frame(staple: Array, s: float | Array, sweeps: int = 2) -> Frame:
-  """Frame of the staple sums A [3, 3, n] at s = beta/Nc >= 0. sweeps: of Jacobi's rotations, see `jacobi`."""
+  """Frame of the staple sums A [3, 3, n] at s = beta/Nc >= 0. sweeps: of Jacobi's rotations, see `jacobi`.
+
+  NaN where A has rank one or less; weights are zero or NaN there.
+  """
   left, right = jacobi.singular_frame(staple, sweeps)
   block = fusion.materialise(group.mul(group.adjoint(left), group.mul(staple, right)))
   d = [jnp.sqrt(_abs2(block[i, i])) for i in range(3)]
@@ -112,7 +117,7 @@ def forward(f: Frame, latent: Latent) -> Weighted:
   first = _exponential(r[0], f.rates[0], 1.0)
   second = _exponential(r[1], f.rates[1], 1 - first)
   rho = 1 - first - second
-  inside = rho > _SMALLEST_RHO
+  inside = rho > 0
   # Where the point is outside, any other will do: its weight is zero.
   first, second, rho = (jnp.where(inside, x, safe) for x, safe in ((first, 0.25), (second, 0.25), (rho, 0.5)))
   alpha = _normal(r[2], f.precision * rho)
@@ -196,7 +201,7 @@ def _plane(f: Frame, y: Array) -> _Plane:
 
 
 def _log_weight(f: Frame, y: _Sphere, plane: _Plane, delta: Array) -> Array:
-  """s Re tr X A' - log q. All constants are kept; that of A's triangle cancels between links of one A only."""
+  """s Re tr X A' - log q, with all constants."""
   precision = f.precision * y.rho
   exponents = f.rates[0] * y.first + f.rates[1] * y.second + 0.5 * precision * y.alpha**2
   ends = jnp.expm1(-f.rates[0]) * jnp.expm1(-f.rates[1] * (1 - y.first)) * erf(jnp.pi * jnp.sqrt(0.5 * precision))
@@ -207,8 +212,6 @@ def _log_weight(f: Frame, y: _Sphere, plane: _Plane, delta: Array) -> Array:
   return plane.along + plane.a * (1 - delta) - log_sphere - log_delta
 
 
-_SMALLEST_RHO = 1e-4
-"""Links with |X_11| below are never proposed, nor met: their part of the group is 1e-16."""
 _SMALL_A = 2.0
 _MEAN, _WIDTH = 1 - 1 / 13.5, 1 / (3 * math.sqrt(1.5))
 """(G/1.5)^{1/3} of G ~ Gamma(3/2) is close to normal with these; Wilson and Hilferty, PNAS 17 (1931) 684."""

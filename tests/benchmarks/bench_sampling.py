@@ -11,7 +11,7 @@ from benchmarks.conftest import Target
 
 from experiments import presets, settings, systems
 from flowqcd.analysis import statistics, weights
-from flowqcd.mcmc import hmc
+from flowqcd.mcmc import heatbath, hmc, link_flow
 from flowqcd.models import joint, priors
 from flowqcd.theory import gauge, observables, pseudofermion
 
@@ -50,6 +50,22 @@ def test_hmc(kernel, flavours, precision, streams, most):
   u, _ = jax.jit(trajectories(config, streams, 40))(starts(config, streams), jax.random.key(1))
   target = Target("cpu ms", most) if most else None
   kernel(run, u, jax.random.key(2), items=4 * streams, target=target)
+
+
+@pytest.mark.parametrize("name", ["heatbath", "link_flow"])
+def test_sweeps(kernel, name):
+  """One sweep at beta = 5.7 and a microcanonical one; of the link flow one reflected one too."""
+  step = {"heatbath": heatbath, "link_flow": link_flow}[name].make(5.7).step
+
+  def run(u, key):
+    def body(u, key):
+      return jax.vmap(step)(jax.random.split(key, 16), hmc.State(u)).state.u, None
+
+    return jax.lax.scan(body, u, jax.random.split(key, 8))[0]
+
+  config = dataclasses.replace(BASE, precision="single")
+  u = jax.jit(run)(starts(config, 16), jax.random.key(1))
+  kernel(run, u, jax.random.key(2), items=8 * 16)
 
 
 def weigh(config: settings.Experiment):

@@ -4,11 +4,14 @@ import dataclasses
 import json
 import math
 
+import numpy as np
 import pytest
+from scipy import signal
 
 from experiments import compare_chains, presets
 from experiments.settings import HMC
 from flowqcd.io import ensembles
+from flowqcd.theory import torus
 
 
 def _config(folder):
@@ -16,7 +19,7 @@ def _config(folder):
   return dataclasses.replace(
     base,
     theory=dataclasses.replace(base.theory, beta=4.0),
-    hmc=HMC(streams=4, trajectories=64, thermalisation=32, thin=4, tau=1.0, steps=5, integrator="omelyan2"),
+    hmc=HMC(streams=4, trajectories=72, thermalisation=36, thin=3, tau=1.0, steps=5, integrator="omelyan2"),
     measurement=dataclasses.replace(base.measurement, flow_time=0.2, chunk=8),
     precision="single",
     output=str(folder),
@@ -28,7 +31,7 @@ def test_chains_agree_and_go_on(tmp_path):
   found = compare_chains.run(config)
   assert list(found) == ["hmc", "heatbath", "link_flow"]
   for chain in found.values():
-    assert chain["steps"] == 4 * 64 and 0.5 < chain["acceptance"] <= 1
+    assert chain["steps"] == 4 * 72 and 0.5 < chain["acceptance"] <= 1
     for name in ("plaquette", "q2"):
       difference = chain[name] - found["hmc"][name]
       error = math.hypot(chain[f"{name}_err"], found["hmc"][f"{name}_err"])
@@ -49,10 +52,46 @@ def test_chains_agree_and_go_on(tmp_path):
   assert (before == after).all()
 
 
+def test_two_dimensions_without_thermalisation(tmp_path):
+  base = _config(tmp_path / "run")
+  theory = dataclasses.replace(base.theory, lattice=(4, 4), boundary=(-1.0, 1.0), beta=6.0)
+  streams = dataclasses.replace(base.hmc, streams=16, trajectories=240, thermalisation=0, thin=10)
+  config = dataclasses.replace(base, theory=theory, hmc=streams)
+  found = compare_chains.run(config)
+  exact = torus.exact(3, 6.0, 16).plaquette
+  for chain in found.values():
+    # Streams start at Haar links; that is gone after a step or ten.
+    assert abs(chain["plaquette"] - exact) < 4 * chain["plaquette_err"] + 0.01
+    assert "q2" not in chain
+  assert "charge" not in (tmp_path / "run" / "chains.md").read_text()
+
+
+def test_estimates_of_charges_that_are_frozen_or_independent():
+  rng = np.random.default_rng(0)
+  found = compare_chains.estimate("q", rng.normal(size=(4, 400)), 10, 2.0)
+  assert found["q_limit"] and found["q_cost"] == pytest.approx(4.0 * found["q_tau_int"]) and found["q_tau_int"] >= 5
+  slow = signal.lfilter([1.0], [1.0, -0.9], rng.normal(size=(4, 4000)), axis=1)[:, 100:]
+  found_slow = compare_chains.estimate("q", slow, 10, 2.0)
+  assert not found_slow["q_limit"] and found_slow["q_tau_int"] == pytest.approx(95, rel=0.3)
+  frozen = np.concatenate([rng.normal(size=(3, 400)), np.ones((1, 400))])
+  assert "constant" in compare_chains.estimate("q", frozen, 10, 2.0)["q_trouble"]
+  healthy = {"acceptance": 1.0, "milliseconds": 2.0} | found
+  text = compare_chains.markdown(
+    _config("run"), {"hmc": healthy, "link_flow": healthy | compare_chains.estimate("q", frozen, 10, 2.0)}
+  )
+  assert "at most" in text and "unknown" in text and "constant" in text
+
+
 def test_other_theories_are_refused(tmp_path):
   config = _config(tmp_path / "run")
   config = dataclasses.replace(config, training=dataclasses.replace(config.training, determinant="none"))
-  for change in ({"num_flavours": 2}, {"nc": 2}):
-    with pytest.raises(ValueError, match="without quarks"):
+  for change, words in (
+    ({"num_flavours": 2}, "without quarks"),
+    ({"nc": 2}, "without quarks"),
+    ({"lattice": (4, 4, 4, 5)}, r"even extents, not \(4, 4, 4, 5\)"),
+  ):
+    with pytest.raises(ValueError, match=words):
       compare_chains.run(dataclasses.replace(config, theory=dataclasses.replace(config.theory, **change)))
+  with pytest.raises(ValueError, match="leave 18 configurations a stream; at least 24"):
+    compare_chains.run(dataclasses.replace(config, hmc=dataclasses.replace(config.hmc, thin=4)))
   assert not (tmp_path / "run").exists()
