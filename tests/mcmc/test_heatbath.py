@@ -56,6 +56,10 @@ def test_over_relaxation_moves_and_keeps_the_action(nc, lattice):
   assert np.abs(v - sites.flatten(u)).max() > 0.1
   after = gauge.wilson(sites.unflatten(v, lattice), 1.0)
   np.testing.assert_allclose(after, gauge.wilson(u, 1.0), atol=1e-11)
+  once = heatbath.relaxed(sweeps.split(u), lattice, 1)
+  twice = heatbath.relaxed(sweeps.split(u), lattice, 2)
+  np.testing.assert_allclose(twice, heatbath.relaxed(once, lattice, 1), atol=1e-12)
+  np.testing.assert_allclose(heatbath.relaxed(once, lattice, 0), once, atol=1e-12)
 
 
 def test_agrees_with_hmc_in_four_dimensions_and_single_precision():
