@@ -36,8 +36,9 @@ def run(config: settings.Experiment) -> dict[str, Any]:
   found = {name: _chain(config, *stores) for name, stores in _filled(config, folder).items()}
   numbers = {name: chain | _relative(chain, found["hmc"]) for name, chain in found.items()}
   metrics.write_json(folder / "chains.json", numbers)
-  with files.atomic(folder / "chains.png", overwrite=True) as handle:
-    _figure(folder, numbers).savefig(handle, format="png")
+  if _any_healthy(numbers):
+    with files.atomic(folder / "chains.png", overwrite=True) as handle:
+      _figure(folder, numbers).savefig(handle, format="png")
   text = markdown(config, numbers)
   with files.atomic(folder / "chains.md", overwrite=True) as handle:
     handle.write(text.encode())
@@ -71,7 +72,7 @@ def _filled(config: settings.Experiment, folder: pathlib.Path) -> dict[str, Stor
   sweep = heatbath.make(beta, plan.overrelaxation)
   flow = link_flow.make(beta, plan.reflections, plan.overrelaxation)
   stores = {
-    "hmc": run_hmc.run(config),
+    "hmc": run_hmc.fill(config),
     "heatbath": chains.fill(config, "heatbath", sweep, lambda info: {}, salt=14),
     "link_flow": chains.fill(config, "link_flow", flow, lambda info: {"accepted": info.probability}, salt=16),
   }
@@ -157,7 +158,12 @@ def markdown(config: settings.Experiment, numbers: Mapping[str, Mapping[str, Any
       if observable in chain or f"{observable}_trouble" in chain:
         lines.append(f"| {' | '.join([*first, label, *_cells(chain, observable)])} |")
         first = ["", "", ""]
-  return "\n".join([*lines, "", "![Autocorrelations](chains.png)", ""])
+  return "\n".join([*lines, "", *(["![Autocorrelations](chains.png)", ""] if _any_healthy(numbers) else [])])
+
+
+def _any_healthy(numbers: Mapping[str, Mapping[str, Any]]) -> bool:
+  """Whether there is an autocorrelation to draw."""
+  return any(name in chain for chain in numbers.values() for name in ("plaquette", "q2"))
 
 
 def _cells(chain: Mapping[str, Any], name: str) -> list[str]:

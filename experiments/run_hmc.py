@@ -13,11 +13,16 @@ def run(config: settings.Experiment) -> ensembles.Ensemble:
   Raises ValueError naming the streams if some never move.
   """
   environment.start(config)
-  columns = lambda info: {"delta_h": info.delta_h, "accepted": info.accepted}
-  store = chains.fill(config, "hmc", systems.hmc_kernel(config), columns, salt=5)
+  store = fill(config)
   accepted, plaquette = (chains.steps(store, name) for name in ("accepted", "plaquette"))
   statistics.require_healthy(statistics.chain_diagnosis(accepted, plaquette))
   return store
+
+
+def fill(config: settings.Experiment) -> ensembles.Ensemble:
+  """The same, whether streams move or not."""
+  columns = lambda info: {"delta_h": info.delta_h, "accepted": info.accepted}
+  return chains.fill(config, "hmc", systems.hmc_kernel(config), columns, salt=5)
 
 
 def main() -> None:

@@ -277,8 +277,10 @@ def autocorrelations(panels: Mapping[str, Sequence[tuple[str, np.ndarray, np.nda
   """Autocorrelations against the CPU time between, one panel an observable, one line a chain.
 
   panels: {label: [(chain, milliseconds [n], rho [n])]}. Lines end where rho first falls below 0.01, behind which is noise.
-  Raises ValueError for more than 5 chains.
+  Raises ValueError for no panels, or more than 5 chains.
   """
+  if not panels:
+    raise ValueError("there is no autocorrelation to draw")
   if max(map(len, panels.values())) > len(_LINES):
     raise ValueError(f"at most {len(_LINES)} chains can be told apart, got {max(map(len, panels.values()))}")
   with matplotlib.rc_context(_STYLE):

@@ -55,18 +55,21 @@ def test_chains_agree_and_go_on(tmp_path):
   assert (before == after).all()
 
 
-def test_two_dimensions_without_thermalisation(tmp_path):
+def test_two_dimensions_without_thermalisation_and_hmc_that_never_accepts(tmp_path):
   base = _config(tmp_path / "run")
   theory = dataclasses.replace(base.theory, lattice=(4, 4), boundary=(-1.0, 1.0), beta=6.0)
-  streams = dataclasses.replace(base.hmc, streams=16, trajectories=240, thermalisation=0, thin=10)
+  streams = dataclasses.replace(base.hmc, streams=16, trajectories=240, thermalisation=0, thin=10, tau=80.0, steps=2)
   config = dataclasses.replace(base, theory=theory, hmc=streams)
   found = compare_chains.run(config)
   exact = torus.exact(3, 6.0, 16).plaquette
+  hmc = found.pop("hmc")
+  assert hmc["acceptance"] == 0 and "constant" in hmc["plaquette_trouble"] and "plaquette" not in hmc
   for chain in found.values():
     # Streams start at Haar links; that is gone after a step or ten.
     assert abs(chain["plaquette"] - exact) < 4 * chain["plaquette_err"] + 0.01
-    assert "q2" not in chain
-  assert "charge" not in (tmp_path / "run" / "chains.md").read_text()
+    assert "q2" not in chain and "plaquette_cost_ratio" not in chain
+  text = (tmp_path / "run" / "chains.md").read_text()
+  assert "charge" not in text and "never moved" in text and text.count("unknown") == 2
 
 
 def test_estimates_of_charges_that_are_frozen_or_independent():
