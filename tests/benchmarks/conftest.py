@@ -18,6 +18,9 @@ CORES = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
 if CORES:
   os.sched_setaffinity(0, {min(CORES)})
 
+if "xla_backend_optimization_level=0" in os.environ["XLA_FLAGS"]:
+  raise pytest.UsageError("programs are compiled as for tests, without optimisation; run benchmarks by make bench")
+
 jax.config.update("jax_enable_x64", True)
 # What was compiled in an earlier run would look as if it cost nothing.
 jax.config.update("jax_enable_compilation_cache", False)
