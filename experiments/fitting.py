@@ -7,14 +7,31 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from experiments import environment
 from flowqcd import distributed
 from flowqcd.analysis import figures, weights
 from flowqcd.io import checkpoint, metrics
+from flowqcd.models import zoo
 from flowqcd.training import loop
 from flowqcd.types import Params
+
+
+def starting(source: str, folder: str, state: loop.State) -> Params:
+  """Parameters to start from, of the state's model: of a published model, by name or file, or of a run's checkpoints.
+
+  folder: of the checkpoints, within the run's. Raises ValueError where there are none or they are of another model.
+  """
+  if source not in zoo.names() and not source.endswith(".safetensors"):
+    return checkpoint.read(pathlib.Path(source) / folder, state).params
+  params, wanted = zoo.load(source).params, state.params
+  shapes = lambda tree: [(jax.tree_util.keystr(path), np.shape(x)) for path, x in jax.tree.leaves_with_path(tree)]
+  if shapes(params) != shapes(wanted):
+    raise ValueError(f"'{source}' has not the parameters of the configured model: {zoo.load(source).card.description}")
+  return jax.tree.map(lambda x, like: jnp.asarray(x, like.dtype), params, wanted)
 
 
 class Phase(NamedTuple):
@@ -65,7 +82,7 @@ def _steps(task: Task, folder: pathlib.Path, state: loop.State, saver: checkpoin
   for phase in task.phases:
     start = state
     for state, result in loop.train(start, task.step, phase.until, phase.batch, task.max_bad_steps):
-      step, log_w = int(state.step), np.asarray(result.log_w)
+      step, log_w = int(state.step), np.asarray(result.log_w).ravel()
       row = {
         "loss": float(-log_w.mean()),
         "ess": float(weights.ess(log_w)),

@@ -73,8 +73,11 @@ class Training:
   chunk: int = field(4, "Configurations vectorised at once on a device; gradients of chunks are accumulated.")
   precision: str = field("double", "Working precision of training: single or double.")
   start_from: str = field(
-    "", "Folder of a finished or stopped run whose parameters are the start, other volumes included."
+    "",
+    "Folder of a finished or stopped run whose parameters are the start, other volumes included; or a published model, by "
+    "name or file.",
   )
+  round: bool = field(False, "Round trained parameters to 16 bits, as a published model has them, before they are used.")
   path_gradient: bool = field(True, "Leave out the score term of the gradient.")
   determinant: str = field("stochastic", "Quarks in training: stochastic, exact or none.")
   num_noise: int = field(4, "Noise vectors of the stochastic determinant gradient.")
@@ -165,8 +168,11 @@ class ConditionalTraining:
 
   steps: tuple[int, ...] = field((0,), "Steps of each phase; 0 uses the model as it starts.")
   batches: tuple[int, ...] = field(
-    (32,), "Batch of each phase, over all devices; one gauge field and one draw a sample."
+    (32,), "Batch of each phase, over all devices: gauge fields, each with `draws` draws."
   )
+  start_from: str = field("", "As training.start_from, of the conditional model.")
+  draws: int = field(1, "Draws for each gauge field, which share the networks' context.")
+  path_gradient: bool = field(False, "Leave out the score term of the gradient.")
   rates: tuple[float, ...] = field((1e-3,), "Adam's rate in each phase.")
   chunk: int = field(8, "Samples vectorised at once on a device; gradients of chunks are accumulated.")
   precision: str = field("single", "Working precision of training: single or double.")
@@ -187,8 +193,10 @@ class ConditionalTraining:
       raise ValueError("conditional_training.steps must not be negative, batches at least 1, rates positive")
     if self.precision not in ("single", "double"):
       raise ValueError(f"conditional_training.precision must be single or double, not '{self.precision}'")
-    if min(self.chunk, self.evaluate_every, self.num_evaluate, self.checkpoint_every, self.keep) < 1:
-      raise ValueError("conditional_training.chunk, evaluate_every, num_evaluate, checkpoint_every, keep: at least 1")
+    if min(self.draws, self.chunk, self.evaluate_every, self.num_evaluate, self.checkpoint_every, self.keep) < 1:
+      raise ValueError(
+        "conditional_training.draws, chunk, evaluate_every, num_evaluate, checkpoint_every, keep: at least 1"
+      )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -42,7 +42,8 @@ def run(config: settings.Experiment) -> Trained:
   dtype = systems.dtype(training.precision)
   rounded = systems.in_precision(fixed, dtype)
   propose = proposals(config, systems.marginal_model(config, dtype))
-  gradient = objectives.conditional_kl(propose, systems.conditional_model(config, training.precision, training.mu0))
+  model = systems.conditional_model(config, training.precision, training.mu0)
+  gradient = objectives.conditional_kl(propose, model, training.draws, training.path_gradient)
   ends = itertools.accumulate(training.steps)
   task = fitting.Task(
     name="conditional",
@@ -64,7 +65,10 @@ def prepare(config: settings.Experiment) -> tuple[loop.State, optax.GradientTran
   init = jax.jit(systems.conditional_model(config, training.precision, training.mu0).init)
   params = systems.in_precision(init(jax.random.fold_in(root, 8)), systems.dtype(training.precision))
   transformation = optimizer.make(config.optimizer, optimizer.stairs(training.steps, training.rates))
-  return loop.initial_state(jax.random.fold_in(root, 9), params, transformation), transformation
+  state = loop.initial_state(jax.random.fold_in(root, 9), params, transformation)
+  if training.start_from:
+    state = state._replace(params=fitting.starting(training.start_from, "conditional_checkpoints", state))
+  return state, transformation
 
 
 def proposals(config: settings.Experiment, model: marginal.Marginal) -> Callable[[Params, Key], objectives.Proposal]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pathlib
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -14,8 +13,7 @@ import optax
 from experiments import configuration, environment, fitting, presets, settings, systems
 from flowqcd import distributed
 from flowqcd.flows import family
-from flowqcd.io import checkpoint
-from flowqcd.models import marginal
+from flowqcd.models import marginal, zoo
 from flowqcd.theory import gauge
 from flowqcd.training import loop, natural, objectives, optimizer
 from flowqcd.types import Params
@@ -31,8 +29,9 @@ def run(config: settings.Experiment) -> Params:
   environment.start(config, several_hosts=True)
   folder, training = environment.claim(config), config.training
   setup = prepare(config)
+  kept = zoo.rounded if training.round else lambda params: params
   if not training.num_steps:
-    return setup.state.params
+    return kept(setup.state.params)
   task = fitting.Task(
     name="training",
     folder="checkpoints",
@@ -44,7 +43,7 @@ def run(config: settings.Experiment) -> Params:
     keep=training.keep,
     max_bad_steps=training.max_bad_steps,
   )
-  return fitting.run(task, folder, setup.state)
+  return kept(fitting.run(task, folder, setup.state))
 
 
 class Setup(NamedTuple):
@@ -63,9 +62,7 @@ def prepare(config: settings.Experiment) -> Setup:
   transformation = optimizer.make(config.optimizer)
   state = loop.initial_state(jax.random.fold_in(root, 1), params, transformation)
   if config.training.start_from:
-    state = state._replace(
-      params=checkpoint.read(pathlib.Path(config.training.start_from) / "checkpoints", state).params
-    )
+    state = state._replace(params=fitting.starting(config.training.start_from, "checkpoints", state))
   return Setup(model, transformation, state)
 
 

@@ -98,18 +98,13 @@ def make(config: Config, channels_in: int, channels_out: int, lattice: Extents, 
     raise ValueError(f"lattice must have positive extents, not {tuple(lattice)}")
   widths = (channels_in, *config.hidden, channels_out)
   parameters = hk.without_apply_rng(hk.transform(lambda: _parameters(config, widths, len(lattice))))
-  groups = [_group(lattice, directions, config.kernel) for directions in _partition(lattice)]
+  narrow = lattice[:-1] if config.widen_last else lattice
+  groups = [_group(lattice, directions, config.kernel) for directions in _partition(narrow)]
+  run_blocks = _widening if config.widen_last else _alternating
 
   def apply(params: Params, x: Array) -> Array:
     blocks = parameters.apply(jax.tree.map(lambda p: p.astype(x.dtype), params))
-    # Each group in turn finds its sites before the channels, and those of the others behind.
-    x = jnp.moveaxis(x.reshape(-1, *(group.basis.shape[-1] for group in groups)), 0, 1)
-    for i, (weights, bias) in enumerate(blocks):
-      x = jnp.where(x > 0, x, config.slope * x) if i else x
-      for group in groups:
-        x = _convolve(group, weights, x)
-      x = x + bias.reshape(-1, *(1,) * (x.ndim - 2))
-    return jnp.moveaxis(x, 1, 0).reshape(channels_out, -1)
+    return run_blocks(config.slope, groups, blocks, x)
 
   # In a scan over layers nothing can merge the two computations; elsewhere that costs memory only.
   run = jax.checkpoint(apply, prevent_cse=False) if remat else apply
@@ -139,7 +134,7 @@ def _shapes(config: Config, fan_in: int, fan_out: int, nd: int) -> list[tuple[in
 
 def _partition(lattice: Extents) -> list[tuple[int, ...]]:
   """Successive directions, in pairs where those are small: the matrices of a pair are as many as half its sites."""
-  groups: list[tuple[int, ...]] = [(0,)]
+  groups: list[tuple[int, ...]] = [(0,)] if lattice else []
   for mu in range(1, len(lattice)):
     sites = lattice[groups[-1][0]] * lattice[mu]
     if len(groups[-1]) == 1 and sites <= (64 if sites < math.prod(lattice) else 32):
@@ -178,6 +173,37 @@ def _convolve(group: _Group, weights: list[Array], x: Array) -> Array:
   y = _dot(mixing, _dot(basis, x, 0, 1), 1, 2)
   y = _dot(np.moveaxis(basis, -1, 0), y, 0, 2)
   return jnp.transpose(y, (2, 1, *range(3, y.ndim), 0)) if y.ndim > 2 else y
+
+
+def _alternating(slope: float, groups: list[_Group], blocks: list[Block], x: Array) -> Array:
+  """All blocks on x [Cin, V]; between them fields stay in the order that the last group has left them in."""
+  # Each group in turn finds its sites before the channels, and those of the others behind.
+  x = jnp.moveaxis(x.reshape(-1, *(group.basis.shape[-1] for group in groups)), 0, 1)
+  for i, (weights, bias) in enumerate(blocks):
+    x = jnp.where(x > 0, x, slope * x) if i else x
+    for group in groups:
+      x = _convolve(group, weights, x)
+    x = x + bias.reshape(-1, *(1,) * (x.ndim - 2))
+  return jnp.moveaxis(x, 1, 0).reshape(x.shape[1], -1)
+
+
+def _widening(slope: float, groups: list[_Group], blocks: list[Block], x: Array) -> Array:
+  """All blocks on x [Cin, V] where the last direction, which no group has, widens: one product makes its many channels.
+
+  In momentum space they would be transformed back, and brought into the order of sites.
+  """
+  sites = [group.basis.shape[-1] for group in groups]
+  for i, (weights, bias) in enumerate(blocks):
+    x = jnp.where(x > 0, x, slope * x) if i else x
+    x = jnp.moveaxis(x.reshape(len(x), *sites, -1), 0, 1)
+    for group in groups:
+      x = _convolve(group, weights, x)
+    # [n, C, *sites]: n sites along the last direction. Its neighbours s + j - kernel // 2, beside each other as channels.
+    kernel = weights[-1]
+    x = jnp.concatenate([jnp.roll(x, len(kernel) // 2 - j, axis=0) for j in range(len(kernel))], axis=1)
+    x = jnp.moveaxis(x, 0, -1).reshape(x.shape[1], -1)
+    x = _dot(kernel.reshape(-1, kernel.shape[-1]).T, x, 0, 1) + bias[:, None]
+  return x
 
 
 def _dot(a: Array | np.ndarray, x: Array, batch: int, summed: int) -> Array:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -25,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from flowqcd.flows import conv
+from flowqcd.flows import conv, transport
 from flowqcd.lattice import checkerboard, colouring, loops, sites, spin
 from flowqcd.theory import dirac
 from flowqcd.types import Array, Boundary, ConditionalFlow, Key, LinearFlow, Params
@@ -107,8 +108,8 @@ def _make(
 ) -> ConditionalFlow:
   nd = len(lattice)
   widths = [1, *[config.copies] * (config.hops - 1), 1]
-  weights = [(b, a) for a, b in itertools.pairwise(widths)]
-  outputs = sum(a * b * (1 + 2 * nd) for a, b in weights) + 1
+  weights = [(1 + 2 * nd, b, a) for a, b in itertools.pairwise(widths)]
+  outputs = sum(math.prod(shape) for shape in weights) + 1
   net = conv.Config(hidden=(), gain=config.gain, bias=config.bias)
   trunk = conv.make(net, 2 + nd, config.trunk, lattice)
   head = conv.make(dataclasses.replace(net, widen_last=True), config.trunk, outputs, lattice)
@@ -120,25 +121,22 @@ def _make(
   def at(params: Params, u: Array) -> LinearFlow:
     sites.check(u, nc, lattice)
     context = jax.nn.elu(trunk.apply(params[0], features(u)))
-    links = dirac.hopping_links(u, boundary)
+    # Once for all draws at these links, and for both directions.
+    outputs = lax.map(lambda p: jnp.tanh(head.apply(p, context)), params[1])
+    links = transport.split(dirac.hopping_links(u, boundary))
     pis = Projectors(jnp.asarray(projectors.spin, u.dtype), jnp.asarray(projectors.sites, u.real.dtype))
 
     def couple(sign: int) -> Callable:
-      def step(phi: Array, layer: tuple[Params, Projectors]) -> tuple[Array, None]:
-        outputs = jnp.tanh(head.apply(layer[0], context))
-        return _couple(phi, layer[1], links, lattice, outputs, weights, sign), None
+      def step(phi: Array, layer: tuple[Array, Projectors]) -> tuple[Array, None]:
+        return _couple(phi, layer[1], links, lattice, layer[0], weights, sign), None
 
       return jax.checkpoint(step) if config.remat else step
 
     def run(phi: Array, sign: int) -> Array:
-      return lax.scan(couple(sign), phi, (params[1], pis), reverse=sign < 0)[0]
+      return lax.scan(couple(sign), phi, (outputs, pis), reverse=sign < 0)[0]
 
-    def scale(total: Array, layer: tuple[Params, Projectors]) -> tuple[Array, None]:
-      rank = nc * jnp.trace(layer[1].spin).real * layer[1].sites
-      return total + 2 * jnp.sum(jnp.tanh(head.apply(layer[0], context))[-1] * rank), None
-
-    logdet = lax.scan(scale, jnp.zeros((), u.real.dtype), (params[1], pis))[0]
-    return LinearFlow(lambda z: run(z, 1), lambda phi: run(phi, -1), logdet)
+    rank = nc * jnp.trace(pis.spin, axis1=1, axis2=2).real[:, None] * pis.sites
+    return LinearFlow(lambda z: run(z, 1), lambda phi: run(phi, -1), 2 * jnp.sum(outputs[:, -1] * rank))
 
   return ConditionalFlow(init, at)
 
@@ -148,26 +146,15 @@ def _couple(
 ) -> Array:
   """One coupling on phi [Ns, Nc, V], or with sign -1 its inverse. outputs: of the context network [.., V], s the last."""
   project = lambda x: jnp.einsum("st,tiv->siv", pi.spin, x) * pi.sites
-  kept, s = project(phi), outputs[-1]
+  # One array each: slices of a wide one would add up their derivatives on it, one after the other.
+  *mixing, s = lax.split(outputs, [*(math.prod(shape) for shape in weights), 1])
+  kept = project(phi)
   frozen = phi - kept
-  moved = project(_network(frozen, links, lattice, outputs, weights))
+  copies = transport.split(frozen[None])
+  for w, shape in zip(mixing, weights):
+    copies = transport.layer(copies, w.reshape(*shape, -1), links, lattice)
+  moved = project(transport.join(copies)[0])
   return frozen + (jnp.exp(s) * kept + moved if sign > 0 else jnp.exp(-s) * (kept - moved))
-
-
-def _network(psi: Array, links: Array, lattice: sites.Extents, outputs: Array, weights: list) -> Array:
-  """PTCN[psi] of a field [Ns, Nc, V]; weights: (copies out, copies in) of each layer."""
-  shift = lambda x, mu, sign: sites.shift(x, lattice, mu, sign)
-  transported = jax.vmap(lambda x: dirac.transport(links, dirac.project(x), shift))
-  copies, first = psi[None], 0
-  for out, into in weights:
-    count = out * into * (1 + len(links))
-    w = outputs[first : first + count].reshape(1 + len(links), out, into, -1)
-    first += count
-    # Copies are mixed between transport and reconstruction, on half spinors.
-    halves = sum(w[1:, :, j].swapaxes(0, 1)[:, :, None, None] * h for j, h in enumerate(transported(copies)))
-    still = sum(w[0, :, j][:, None, None] * x for j, x in enumerate(copies))
-    copies = still + jax.vmap(dirac.reconstruct)(halves)
-  return copies[0]
 
 
 def _volume(lattice: sites.Extents) -> int:

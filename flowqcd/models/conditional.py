@@ -31,15 +31,26 @@ class Draw(NamedTuple):
   action: Array
 
 
-class Conditional(NamedTuple):
-  """init: key -> params.  draw: (params, u, key) -> Draw, differentiable in params.
+class AtLinks(NamedTuple):
+  """The model at given links: draw: key -> Draw;  log_prob: phi -> log q(phi|U). Both differentiable in the parameters."""
 
-  log_prob: (params, u, phi) -> log q(phi|U).
-  """
+  draw: Callable[[Key], Draw]
+  log_prob: Callable[[Fields], Array]
+
+
+class Conditional(NamedTuple):
+  """init: key -> params.  at: (params, u) -> AtLinks, which does once what all draws at these links share."""
 
   init: Callable[[Key], Params]
-  draw: Callable[[Params, Array, Key], Draw]
-  log_prob: Callable[[Params, Array, Fields], Array]
+  at: Callable[[Params, Array], AtLinks]
+
+  def draw(self, params: Params, u: Array, key: Key) -> Draw:
+    """One draw."""
+    return self.at(params, u).draw(key)
+
+  def log_prob(self, params: Params, u: Array, phi: Fields) -> Array:
+    """log q(phi|U)."""
+    return self.at(params, u).log_prob(phi)
 
 
 def make(factors: Sequence[Factor]) -> Conditional:
@@ -48,20 +59,24 @@ def make(factors: Sequence[Factor]) -> Conditional:
   def init(key: Key) -> Params:
     return tuple(f.flow.init(k) for f, k in zip(factors, jax.random.split(key, len(factors))))
 
-  def draw(params: Params, u: Array, key: Key) -> Draw:
-    phi, log_q, action = [], 0.0, 0.0
-    for factor, p, k in zip(factors, params, jax.random.split(key, len(factors))):
-      at, chi = factor.flow.at(p, u), pseudofermion.gaussian(k, u, factor.parities)
-      phi.append(at.forward(chi))
-      log_q += -solvers.norm2(chi) - at.logdet
-      action += factor.action.value(u, phi[-1])
-    return Draw(tuple(phi), log_q, action)
-
-  def log_prob(params: Params, u: Array, phi: Fields) -> Array:
+  def at(params: Params, u: Array) -> AtLinks:
     flows = [factor.flow.at(p, u) for factor, p in zip(factors, params)]
-    return sum(-solvers.norm2(at.inverse(field)) - at.logdet for at, field in zip(flows, phi))
 
-  return Conditional(init, draw, log_prob)
+    def draw(key: Key) -> Draw:
+      phi, log_q, action = [], 0.0, 0.0
+      for factor, flow, k in zip(factors, flows, jax.random.split(key, len(factors))):
+        chi = pseudofermion.gaussian(k, u, factor.parities)
+        phi.append(flow.forward(chi))
+        log_q += -solvers.norm2(chi) - flow.logdet
+        action += factor.action.value(u, phi[-1])
+      return Draw(tuple(phi), log_q, action)
+
+    def log_prob(phi: Fields) -> Array:
+      return sum(-solvers.norm2(flow.inverse(field)) - flow.logdet for flow, field in zip(flows, phi))
+
+    return AtLinks(draw, log_prob)
+
+  return Conditional(init, at)
 
 
 def chain(first: ConditionalFlow, second: ConditionalFlow) -> ConditionalFlow:

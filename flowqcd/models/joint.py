@@ -34,8 +34,10 @@ def log_determinant(model: Conditional, num_draws: int, chunk: int = 16) -> Call
     raise ValueError(f"num_draws and chunk must be at least 1, not {num_draws} and {chunk}")
 
   def run(params: Params, u: Array, key: Key) -> Determinant:
+    at = model.at(params, u)
+
     def one(i: Array) -> Array:
-      draw = model.draw(params, u, jax.random.fold_in(key, i))
+      draw = at.draw(jax.random.fold_in(key, i))
       return -draw.action - draw.log_q
 
     draws = lax.map(one, jnp.arange(num_draws), batch_size=min(chunk, num_draws))

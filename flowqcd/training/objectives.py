@@ -93,19 +93,31 @@ def variance_zeros(params: Params) -> Covariance:
 
 
 def conditional_kl(
-  propose: Callable[[Params, Key], Proposal], model: Conditional
+  propose: Callable[[Params, Key], Proposal], model: Conditional, num_draws: int = 1, path: bool = False
 ) -> Callable[[Params, Key, Params], tuple[Params, Outcome]]:
-  """(params, key, fixed) -> gradient of log q(phi|U) + S_pf(U, phi) at one draw of U and one of phi, and its log weight.
+  """(params, key, fixed) -> gradient of log q(phi|U) + S_pf(U, phi) at one draw of U and num_draws of phi, and log weights.
 
   The mean is the gradient of the joint model's KL(q||p) with the marginal model fixed. propose: (fixed, key) -> U and
-  ln(e^{-S_g}/q(U)), the marginal model's part of the weight; fixed: its parameters. arXiv:2208.03832, sec. 3.1.
+  ln(e^{-S_g}/q(U)), the marginal model's part of the weight; fixed: its parameters. Several draws share what the model
+  computes of U; the outcome's log w [num_draws] are those of single draws. arXiv:2208.03832, sec. 3.1.
+
+  path: leave out the score term d log q(phi|U)/d params at fixed phi, as in `reverse_kl`. With phi = A z, the derivative by phi is
+  then 2 ((D D^dag + mu0)^{-1} A - A^{-dag}) z, which vanishes draw by draw where A A^dag is the covariance of the action; with
+  the score term its variance stays that of z z^dag - 1. It costs one pass through the inverse and back.
   """
 
   def loss(params: Params, key: Key, fixed: Params) -> tuple[Array, Outcome]:
     marginal_key, conditional_key = jax.random.split(key)
     proposal = lax.stop_gradient(propose(fixed, marginal_key))
-    draw = model.draw(params, proposal.u, conditional_key)
-    log_w = lax.stop_gradient(proposal.log_w - draw.action - draw.log_q)
-    return draw.log_q + draw.action, Outcome(log_w)
+    at = model.at(params, proposal.u)
+    constant = model.at(lax.stop_gradient(params), proposal.u) if path else at
+
+    def one(i: Array) -> tuple[Array, Array]:
+      draw = at.draw(jax.random.fold_in(conditional_key, i))
+      log_q = constant.log_prob(draw.phi) if path else draw.log_q
+      return log_q + draw.action, proposal.log_w - draw.action - draw.log_q
+
+    values, log_w = lax.map(one, jnp.arange(num_draws))
+    return jnp.mean(values), Outcome(lax.stop_gradient(log_w))
 
   return jax.grad(loss, has_aux=True)

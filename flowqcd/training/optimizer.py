@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 from collections.abc import Sequence
 
+import jax.numpy as jnp
 import optax
 
 
@@ -17,14 +18,16 @@ def _field(default: float, doc: str):
 class Config:
   """Adam's settings; the defaults are the paper's for the marginal model, arXiv:2208.03832, sec. 3.1.
 
-  The rate is learning_rate * decay^(step // decay_steps). Gradients are clipped to max_norm, then each entry to
-  max_value.
+  The rate is learning_rate * decay^(step // decay_steps), and rises to that linearly over the first warmup steps. Gradients
+  are clipped to max_norm, then each entry to max_value.
   """
 
   learning_rate: float = _field(1e-3, "Initial rate of Adam.")
   decay: float = _field(0.8, "Factor of the rate after each decay_steps.")
   decay_steps: int = _field(10_000, "Steps between decays of the rate.")
   epsilon: float = _field(1e-2, "Adam's epsilon.")
+  beta2: float = _field(0.999, "Decay of Adam's mean of squared gradients.")
+  warmup: int = _field(0, "Steps over which the rate rises.")
   max_norm: float = _field(10.0, "Gradients are clipped to this norm.")
   max_value: float = _field(0.1, "Gradient entries are clipped to this size.")
 
@@ -33,6 +36,10 @@ class Config:
     for name in ("learning_rate", "decay", "decay_steps", "epsilon", "max_norm", "max_value"):
       if getattr(self, name) <= 0:
         raise ValueError(f"optimizer.{name} must be positive, not {getattr(self, name)}")
+    if not 0 < self.beta2 < 1 or self.warmup < 0:
+      raise ValueError(
+        f"optimizer.beta2 must be between 0 and 1 and warmup not negative, not {self.beta2} and {self.warmup}"
+      )
 
 
 def stairs(steps: Sequence[int], rates: Sequence[float]) -> optax.Schedule:
@@ -44,8 +51,9 @@ def make(config: Config, schedule: optax.Schedule | None = None) -> optax.Gradie
   """The optax transformation for a config, with its own schedule of the rate or another."""
   if schedule is None:
     schedule = optax.exponential_decay(config.learning_rate, config.decay_steps, config.decay, staircase=True)
+  warmed = (lambda step: schedule(step) * jnp.minimum(1, (step + 1) / config.warmup)) if config.warmup else schedule
   return optax.chain(
     optax.clip_by_global_norm(config.max_norm),
     optax.clip(config.max_value),
-    optax.adam(schedule, eps=config.epsilon),
+    optax.adam(warmed, b2=config.beta2, eps=config.epsilon),
   )

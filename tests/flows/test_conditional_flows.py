@@ -43,7 +43,7 @@ def check_conditional(flow, u, z):
     other = flow.at(params, sites.gauge_transform(u, g))
     real = lambda x: jnp.concatenate([x.real.ravel(), x.imag.ravel()])
     complexed = lambda r: (r[: z.size] + 1j * r[z.size :]).reshape(z.shape)
-    jacobian = jax.jacfwd(lambda r: real(at.forward(complexed(r))))(real(z))
+    jacobian = jax.jacrev(lambda r: real(at.forward(complexed(r))))(real(z))
     turned = other.forward(transform_spinor(z, h))
     return phi, at.inverse(phi), at.logdet, turned, other.logdet, jnp.linalg.slogdet(jacobian)[1]
 

@@ -51,8 +51,8 @@ def _rolls(params, x, lattice, slope):
   return x.reshape(x.shape[0], -1)
 
 
-def _case(lattice, kernel=3, remat=True, seed=3):
-  config = conv.Config(hidden=(4,), kernel=kernel, gain=1.0, slope=0.1)
+def _case(lattice, kernel=3, remat=True, seed=3, widen_last=False):
+  config = conv.Config(hidden=(4,), kernel=kernel, gain=1.0, slope=0.1, widen_last=widen_last)
   net = conv.make(config, 3, 6, lattice, remat)
   x = jax.random.normal(jax.random.key(seed), (2, 3, int(np.prod(lattice))))
   return net, _random(net), x
@@ -64,18 +64,27 @@ def _close(a, b, rtol=1e-12):
     np.testing.assert_allclose(p, q, rtol=0, atol=rtol * (1 + np.abs(q).max()))
 
 
+@pytest.mark.parametrize("widen_last", [False, True])
 @pytest.mark.parametrize("kernel", [3, 5])
-@pytest.mark.parametrize("lattice", LATTICES)
-def test_equals_loops_over_sites(lattice, kernel):
-  net, params, x = _case(lattice, kernel)
+@pytest.mark.parametrize("lattice", [*LATTICES, (6,)])
+def test_equals_loops_over_sites(lattice, kernel, widen_last):
+  net, params, x = _case(lattice, kernel, widen_last=widen_last)
   _close(jax.jit(net.apply)(params, x[0]), _loops(params, np.asarray(x[0]), lattice, 0.1))
 
 
 @pytest.mark.parametrize(
-  "lattice, kernel, remat", [((4, 4), 3, True), ((5, 8), 3, False), ((3, 2, 4), 5, True), ((4, 2, 4, 4), 3, True)]
+  "lattice, kernel, remat, widen_last",
+  [
+    ((4, 4), 3, True, False),
+    ((5, 8), 3, False, False),
+    ((3, 2, 4), 5, True, False),
+    ((3, 2, 4), 5, False, True),
+    ((4, 2, 4, 4), 3, True, False),
+    ((4, 2, 4, 4), 3, True, True),
+  ],
 )
-def test_gradients_equal_those_of_rolls(lattice, kernel, remat):
-  net, params, x = _case(lattice, kernel, remat)
+def test_gradients_equal_those_of_rolls(lattice, kernel, remat, widen_last):
+  net, params, x = _case(lattice, kernel, remat, widen_last=widen_last)
   loss = lambda apply: lambda p, x: jnp.sum(jnp.sin(jax.vmap(apply, (None, 0))(p, x)))
   ours = jax.jit(jax.grad(loss(net.apply), (0, 1)))(params, x)
   _close(ours, jax.jit(jax.grad(loss(lambda p, x: _rolls(p, x, lattice, 0.1)), (0, 1)))(params, x))

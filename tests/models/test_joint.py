@@ -12,9 +12,10 @@ from experiments import settings, systems
 from flowqcd.analysis import weights
 from flowqcd.flows import coupling, ptcn
 from flowqcd.mcmc import metropolis
-from flowqcd.models import joint
-from flowqcd.theory import determinant
+from flowqcd.models import conditional, joint
+from flowqcd.theory import determinant, dirac, pseudofermion
 from flowqcd.training import loop, objectives, optimizer
+from flowqcd.types import ConditionalFlow, LinearFlow
 
 SCHWINGER = settings.Theory(nc=1, lattice=(4, 4), beta=1.0, kappa=0.2, boundary=(-1.0, 1.0))
 SU3 = settings.Theory(nc=3, lattice=(4, 4), beta=3.0, kappa=0.15, boundary=(-1.0, 1.0))
@@ -95,7 +96,7 @@ def test_gradient_of_the_loss_is_that_of_the_mean(choice):
   gradient, _ = jax.jit(objectives.conditional_kl(propose, model))(params, jax.random.key(5), u)
   noise = iter(jax.random.split(jax.random.key(6), 100))
   direction = jax.tree.map(lambda x: jax.random.normal(next(noise), x.shape, x.dtype), params)
-  key = jax.random.split(jax.random.key(5))[1]
+  key = jax.random.fold_in(jax.random.split(jax.random.key(5))[1], 0)
 
   @jax.jit
   def loss(e):
@@ -106,6 +107,55 @@ def test_gradient_of_the_loss_is_that_of_the_mean(choice):
   h = 1e-4
   difference = float(8 * (loss(h) - loss(-h)) - (loss(2 * h) - loss(-2 * h))) / (12 * h)
   assert slope == pytest.approx(difference, rel=1e-5, abs=1e-5)
+
+
+def _scaled_operator(kappa):
+  """phi = c D z with one parameter c: the exact flow for c = 1."""
+
+  def at(params, u):
+    a = determinant.dense(dirac.wilson(u, kappa, (-1.0, 1.0)).apply, (2, u.shape[1], u[0, 0, 0].size), u.dtype) * params
+    times = lambda m, x: (m @ x.ravel()).reshape(x.shape)
+    logdet = 2 * jnp.linalg.slogdet(a)[1]
+    return LinearFlow(lambda z: times(a, z), lambda phi: jnp.linalg.solve(a, phi.ravel()).reshape(phi.shape), logdet)
+
+  flow = ConditionalFlow(lambda key: jnp.ones(()), at)
+  return conditional.make([conditional.Factor(flow, pseudofermion.plain(kappa, (-1.0, 1.0), 0.0, (1e-9, 1e-9)), 1)])
+
+
+def test_path_gradients_vanish_at_the_optimum_and_have_the_mean_of_the_others():
+  u, model = links(1, (4, 4)), _scaled_operator(0.15)
+  propose = lambda fixed, key: objectives.Proposal(fixed, jnp.zeros(()))
+
+  def gradients(c, path, n):
+    run = objectives.conditional_kl(propose, model, 1, path)
+    one = lambda key: run((jnp.asarray(c),), key, u)[0][0]
+    return np.asarray(jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(1), n)))
+
+  assert np.abs(gradients(1.0, True, 16)).max() < 1e-6 < 1 < np.abs(gradients(1.0, False, 16)).max()
+  # KL = c^2 n - 2 n ln c + const for n complex components.
+  exact = 2 * 32 * (1.3 - 1 / 1.3)
+  for path in (True, False):
+    found = gradients(1.3, path, 400)
+    assert abs(found.mean() - exact) < 4 * found.std() / 20
+
+
+def test_several_draws_are_the_mean_of_single_ones():
+  u, model = links(1, (4, 4)), _model(SCHWINGER, "networks", mu0=1e-3)
+  params = model.init(jax.random.key(0))
+  propose = lambda fixed, key: objectives.Proposal(fixed, jnp.asarray(0.5))
+  for path in (False, True):
+    run = jax.jit(objectives.conditional_kl(propose, model, 3, path))
+    gradient, outcome = run(params, jax.random.key(5), u)
+    key = jax.random.split(jax.random.key(5))[1]
+
+    def loss(params, i):
+      draw = model.draw(params, u, jax.random.fold_in(key, i))
+      log_q = model.log_prob(jax.lax.stop_gradient(params), u, draw.phi) if path else draw.log_q
+      return log_q + draw.action
+
+    wanted = jax.jit(jax.grad(lambda p: sum(loss(p, i) for i in range(3)) / 3))(params)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-8), gradient, wanted)
+    np.testing.assert_allclose(outcome.log_w, [0.5 - loss(params, i) for i in range(3)], rtol=1e-8)
 
 
 def test_training_lowers_the_loss_of_the_hopping_flow():
