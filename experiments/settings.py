@@ -77,7 +77,9 @@ class Training:
     "Folder of a finished or stopped run whose parameters are the start, other volumes included; or a published model, by "
     "name or file.",
   )
-  round: bool = field(False, "Round trained parameters to 16 bits, as a published model has them, before they are used.")
+  round: bool = field(
+    False, "Round trained parameters to 16 bits, as a published model has them, before they are used."
+  )
   path_gradient: bool = field(True, "Leave out the score term of the gradient.")
   determinant: str = field("stochastic", "Quarks in training: stochastic, exact or none.")
   num_noise: int = field(4, "Noise vectors of the stochastic determinant gradient.")

@@ -9,8 +9,8 @@ first where there are fewer copies after it.
 Fields are *split* here: real arrays whose first axis has the real and the imaginary part. Then everything is a product of
 real arrays over sites, which vectorises twice as well as complex arithmetic on CPUs, and every adjoint is a transpose.
 
-The derivative by hand is what XLA does not find: each of the factors is written to memory once and read by all that need it,
-in both directions, where fused factors would be computed again for each of their readers.
+The derivative by hand is what XLA does not find: each of the factors is written to memory once and read by all that need
+it, in both directions, where fused factors would be computed again for each of their readers. It has no forward mode.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ def join(x: Array) -> Array:
 def layer(psi: Array, weights: Array, links: Array, lattice: sites.Extents) -> Array:
   """psi' of the layer above.
 
-  psi: split copies [2, J, Ns, Nc, V]. weights: [1 + 2 Nd, I, J, V], W0 and then two for each direction, forward and backward
-  hop. links: split, of `dirac.hopping_links`, [2, 2 Nd, Nc, Nc, V]. Returns [2, I, Ns, Nc, V].
+  psi: split copies [2, J, Ns, Nc, V]. weights: [1 + 2 Nd, I, J, V], W0 and then the forward and the backward hop of each
+  direction. links: split, of `dirac.hopping_links`, [2, 2 Nd, Nc, Nc, V]. Returns [2, I, Ns, Nc, V].
   """
   return _forward(psi, weights, links, lattice)[0]
 

@@ -43,10 +43,10 @@ class Card:
 
   lattice: where it was trained and measured; flows without lines are the same flow on every volume. flow: the fields of
   trivializing.Config, coupling.Config or ptcn.Config. kappa: of two flavours of Wilson quarks with this boundary, 0 for
-  none. ess, ess_error: per sample over num_samples, with the exact determinant for models of links, and of the joint model
-  with `draws` draws for models of pseudofermions. cpu_seconds: of the training, and configurations: seen in it. recipe: its
-  settings. family: the fields of family.Config, where one flow was trained for a range of couplings; beta and kappa are where
-  its ESS was measured then.
+  none. ess, ess_error: per sample over num_samples, with the exact determinant for models of links, and of the joint
+  model with `draws` draws for models of pseudofermions. cpu_seconds: of the training, and configurations: seen in it.
+  recipe: its settings. family: the fields of family.Config, where one flow was trained for a range of couplings; beta and
+  kappa are where its ESS was measured then.
   """
 
   description: str
@@ -125,16 +125,19 @@ class Model(NamedTuple):
 
 
 def _from_fields(kind: type[T], fields: Mapping[str, Any]) -> T:
-  """A dataclass, others within it included, from what `dataclasses.asdict` and JSON made of it."""
+  """A dataclass, others within it included, from what `dataclasses.asdict` made of it."""
   hints, values = typing.get_type_hints(kind), {}
   for name, value in fields.items():
     inner = hints.get(name)
-    values[name] = _from_fields(inner, value) if dataclasses.is_dataclass(inner) else _tuples(value)
+    values[name] = _from_fields(inner, value) if dataclasses.is_dataclass(inner) else value
   return kind(**values)
 
 
 def _tuples(value: Any) -> Any:
-  return tuple(value) if isinstance(value, list) else value
+  """JSON's lists as the tuples that they were."""
+  if isinstance(value, dict):
+    return {key: _tuples(inner) for key, inner in value.items()}
+  return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def names() -> list[str]:
@@ -158,9 +161,7 @@ def load(name: str | os.PathLike) -> Model:
   if metadata["format"] == _FORMAT and metadata.get("sha256") != _digest(metadata.get("card", ""), arrays):
     raise ValueError(f"{path} is damaged or was altered: its contents are not those of its SHA-256")
   try:
-    card = json.loads(metadata["card"])
-    card |= {key: tuple(card[key]) for key in ("lattice", "boundary")}
-    model = Model(Card(**card), ())
+    model = Model(Card(**_tuples(json.loads(metadata["card"]))), ())
     template = jax.eval_shape(_made(model).init, jax.random.key(0))
   except (AttributeError, KeyError, TypeError, ValueError) as error:
     raise ValueError(f"{path} has no card that this version reads: {type(error).__name__} {error}") from None

@@ -101,9 +101,9 @@ def conditional_kl(
   ln(e^{-S_g}/q(U)), the marginal model's part of the weight; fixed: its parameters. Several draws share what the model
   computes of U; the outcome's log w [num_draws] are those of single draws. arXiv:2208.03832, sec. 3.1.
 
-  path: leave out the score term d log q(phi|U)/d params at fixed phi, as in `reverse_kl`. With phi = A z, the derivative by phi is
-  then 2 ((D D^dag + mu0)^{-1} A - A^{-dag}) z, which vanishes draw by draw where A A^dag is the covariance of the action; with
-  the score term its variance stays that of z z^dag - 1. It costs one pass through the inverse and back.
+  path: leave out the score term d log q(phi|U)/d params at fixed phi, as in `reverse_kl`. With phi = A z, the derivative
+  by phi is then 2 ((D D^dag + mu0)^{-1} A - A^{-dag}) z, which vanishes draw by draw where A A^dag is the covariance of the
+  action; with the score term its variance stays that of z z^dag - 1. It costs one pass through the inverse and back.
   """
 
   def loss(params: Params, key: Key, fixed: Params) -> tuple[Array, Outcome]:
