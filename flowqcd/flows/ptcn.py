@@ -90,6 +90,22 @@ def odd(config: Config, nc: int, lattice: sites.Extents, boundary: Boundary | No
   return ConditionalFlow(flow.init, at)
 
 
+def operations(config: Config, nc: int, lattice: sites.Extents) -> int:
+  """Real operations of one draw, forward, by count: of all hops of all couplings, without the context network's.
+
+  Per site and hop between J and I copies, for D = 2 Nd directions and Ns/2 half spinors: projection and reconstruction
+  2 D Nc Ns/2 (J + 2 I), min(I, J) products with links of 8 Nc^2 - 2 Nc, and mixing of 4 I J real times complex numbers.
+  """
+  directions, half = 2 * len(lattice), spin.components(len(lattice)) // 2
+  total = 0
+  for _, out, into in _weights(config, len(lattice)):
+    spinors = 2 * directions * half * nc * (into + 2 * out)
+    products = directions * half * min(into, out) * (8 * nc**2 - 2 * nc)
+    mixing = 4 * out * into * nc * (directions * half + 2 * half)
+    total += spinors + products + mixing
+  return config.layers * total * _volume(tuple(lattice))
+
+
 def features(u: Array) -> Array:
   """What the context network reads, real [2 + Nd, V]: sums over planes of Re and Im tr P, and coordinates mod 4.
 
@@ -107,8 +123,7 @@ def _make(
   config: Config, nc: int, lattice: sites.Extents, boundary: Boundary | None, projectors: Projectors
 ) -> ConditionalFlow:
   nd = len(lattice)
-  widths = [1, *[config.copies] * (config.hops - 1), 1]
-  weights = [(1 + 2 * nd, b, a) for a, b in itertools.pairwise(widths)]
+  weights = _weights(config, nd)
   outputs = sum(math.prod(shape) for shape in weights) + 1
   net = conv.Config(hidden=(), gain=config.gain, bias=config.bias)
   trunk = conv.make(net, 2 + nd, config.trunk, lattice)
@@ -139,6 +154,12 @@ def _make(
     return LinearFlow(lambda z: run(z, 1), lambda phi: run(phi, -1), 2 * jnp.sum(outputs[:, -1] * rank))
 
   return ConditionalFlow(init, at)
+
+
+def _weights(config: Config, nd: int) -> list[tuple[int, int, int]]:
+  """Shapes of each hop's weights but for the sites: (1 + 2 Nd, copies out, copies in)."""
+  widths = [1, *[config.copies] * (config.hops - 1), 1]
+  return [(1 + 2 * nd, b, a) for a, b in itertools.pairwise(widths)]
 
 
 def _couple(

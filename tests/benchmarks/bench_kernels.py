@@ -6,7 +6,7 @@ import pytest
 from benchmarks.conftest import Target
 from jax import lax
 
-from flowqcd.flows import conv, loop_action
+from flowqcd.flows import conv, loop_action, transport
 from flowqcd.lattice import exponential, group, sites
 from flowqcd.models import priors
 from flowqcd.theory import determinant, dirac, gauge, pseudofermion, solvers, wilson_flow
@@ -85,6 +85,25 @@ def test_next_to_leading_loops(kernel, dtype):
   run = jax.vmap(lambda u: loop_action.evaluate(sites.flatten(u), SMALL, c, (0, 1, 2, 3)))
   # Nineteen products a plane and site, and the lines.
   kernel(run, u, items=8, operations=(19 * 6 + 12) * PRODUCT * 256, double=dtype == jnp.complex128)
+
+
+@pytest.mark.parametrize("gradient", [False, True], ids=["forward", "gradient"])
+@pytest.mark.parametrize("copies", [(1, 4), (4, 4), (4, 1)], ids=["1to4", "4to4", "4to1"])
+def test_parallel_transport_layer(kernel, copies, gradient):
+  """A hop of the paper's networks; the gradient, by fields and weights, has three times the operations."""
+  into, out = copies
+  hops = transport.split(jax.jit(lambda u: dirac.hopping_links(u, None))(links(SMALL, 1)[0]))
+  psi, weights = (
+    spinors((2, into, 4, 3, 256)).real,
+    jax.random.normal(jax.random.key(3), (9, out, into, 256), jnp.float32),
+  )
+  run = lambda psi, weights: transport.layer(psi, weights, hops, SMALL)
+  work = 2 * 8 * 6 * (into + 2 * out) + 16 * min(into, out) * 66 + 4 * out * into * 3 * 20
+  kernel(
+    jax.grad(lambda *x: jnp.sum(run(*x) ** 2), (0, 1)) if gradient else run, psi, weights,
+    operations=(3 if gradient else 1) * work * 256,
+    traffic=(3 if gradient else 1) * 4 * 256 * (24 * (into + out) + 9 * into * out + 144),
+  )  # fmt: skip
 
 
 @pytest.mark.parametrize("dtype, most", [(jnp.complex64, 0.7), (jnp.complex128, 2.2)], ids=["single", "double"])

@@ -4,11 +4,12 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import pytest
 from benchmarks.conftest import Target
 
 from experiments import presets, systems, train_conditional, train_marginal
 from flowqcd import distributed
-from flowqcd.flows import coupling
+from flowqcd.flows import coupling, ptcn
 from flowqcd.training import objectives
 
 PAPER = presets.PRESETS["paper"]
@@ -27,13 +28,18 @@ def test_marginal_gradient_compiles(kernel):
   kernel(run, setup.state.params, keys, items=size, operations=operations, target=Target("compile s", 60))
 
 
-def test_conditional_gradient_compiles(kernel):
-  """36 layers of six hops, two draws at configurations of the trivializing flow."""
+@pytest.mark.parametrize("path", [False, True], ids=["score", "path"])
+@pytest.mark.parametrize("draws", [1, 8])
+def test_conditional_gradient_compiles(kernel, draws, path):
+  """36 layers of six hops at one configuration of the trivializing flow; three times the operations of the hops forward."""
   config = dataclasses.replace(PAPER, marginal="trivializing")
   training = config.conditional_training
   model = systems.conditional_model(config, training.precision, training.mu0)
   links = systems.marginal_model(config, jnp.dtype("complex64"))
   propose = train_conditional.proposals(config, links)
   params, fixed = (systems.in_precision(m.init(jax.random.key(0)), jnp.complex64) for m in (model, links))
-  run = jax.vmap(objectives.conditional_kl(propose, model), (None, 0, None))
-  kernel(run, params, distributed.item_keys(jax.random.key(0), 0, 0, 2), fixed, items=2, target=Target("compile s", 60))
+  run = objectives.conditional_kl(propose, model, draws, path)
+  kernel(
+    run, params, distributed.item_keys(jax.random.key(0), 0, 0, 1)[0], fixed, items=draws,
+    operations=3 * ptcn.operations(config.conditional.ptcn, 3, config.theory.lattice), target=Target("compile s", 60),
+  )  # fmt: skip
