@@ -213,6 +213,25 @@ def test_optimizer_warms_up_and_forgets_large_gradients():
   assert -float(updates["w"][0]) == pytest.approx(mean / square**0.5, rel=1e-5)
 
 
+def test_muon_moves_all_directions_of_a_kernel_alike():
+  """Singular values of a kernel's first step are the rate's, for gradients of any size; biases move as Adam says."""
+  config = optimizer.Config(
+    method="muon", learning_rate=1e-3, kernel_rate=0.02, epsilon=1e-12, max_value=1e3, max_norm=1e6
+  )
+  transformation = optimizer.make(config)
+  rng = np.random.default_rng(0)
+  params = {"w": jnp.zeros((2, 3, 4, 5)), "b": jnp.zeros((2, 5))}
+  sizes = np.array([1.0, 1e-9])[:, None]  # Layers near the end of a chain, and near its start.
+  gradient = {"w": rng.normal(size=(2, 3, 4, 5)) * sizes[..., None, None], "b": rng.normal(size=(2, 5)) * sizes}
+  updates, _ = transformation.update(jax.tree.map(jnp.asarray, gradient), transformation.init(params), params)
+  values = np.linalg.svd(np.asarray(updates["w"]).reshape(2, 12, 5), compute_uv=False)
+  assert (0.6 * 0.02 < values).all() and (values < 1.3 * 0.02).all()
+  # Nesterov's momentum, as optax has it here: the first step is 1.47 of Adam's.
+  np.testing.assert_allclose(np.abs(updates["b"]), 1.47e-3, rtol=1e-2)
+  with pytest.raises(ValueError, match="adam or muon, not 'sgd'"):
+    optimizer.Config(method="sgd")
+
+
 _FLAGS = {
   "theory.num_flavours": "0", "training.num_steps": "12", "training.evaluate_every": "100",
   "training.checkpoint_every": "2", "training.batch": "8", "training.chunk": "4",
