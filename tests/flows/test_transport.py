@@ -10,9 +10,6 @@ from flowqcd.flows import ptcn, transport
 from flowqcd.lattice import sites, spin
 from flowqcd.theory import dirac
 
-THEORIES = [(1, (4, 6)), (2, (4, 2)), (3, (4, 4)), (2, (2, 4, 2, 6)), (3, (2, 2, 4, 2))]
-COPIES = [(1, 3), (3, 1), (2, 2)]
-
 
 def _formula(psi, weights, u, boundary):
   """sum_j W0 psi_j + sum_d W_d (1 -+ gamma) U psi_j(neighbour), with dense gamma matrices, on complex [J, Ns, Nc, V]."""
@@ -44,8 +41,10 @@ def _layer(psi, weights, u, boundary):
   return transport.join(transport.layer(transport.split(psi), weights, split, sites.extents(u)))
 
 
-@pytest.mark.parametrize("nc, lattice", THEORIES)
-@pytest.mark.parametrize("into, out", COPIES)
+@pytest.mark.parametrize(
+  "nc, lattice, into, out",
+  [(1, (4, 6), 1, 3), (2, (4, 2), 3, 1), (3, (4, 4), 2, 2), (2, (2, 4, 2, 6), 3, 1), (3, (2, 2, 4, 2), 1, 3)],
+)
 def test_layer_and_its_gradients(nc, lattice, into, out):
   """Values, and derivatives by fields, weights and links, of Re <g, layer>."""
   u, psi, weights, g, boundary = _inputs(nc, lattice, into, out)
@@ -71,9 +70,10 @@ def test_draws_of_one_configuration_and_single_precision():
   np.testing.assert_allclose(single, _formula(psi, weights, u, boundary), atol=1e-4)
 
 
-@pytest.mark.parametrize("make, parities", [(ptcn.full, 1), (ptcn.odd, 2)])
-@pytest.mark.parametrize("nc, lattice", [(3, (4, 4)), (2, (2, 2, 4, 2))])
-@pytest.mark.parametrize("remat", [True, False])
+@pytest.mark.parametrize(
+  "make, parities, nc, lattice, remat",
+  [(ptcn.full, 1, 3, (4, 4), True), (ptcn.odd, 2, 1, (4, 4), False), (ptcn.full, 1, 2, (2, 2, 4, 2), False)],
+)
 def test_gradients_of_the_flow_in_both_directions(make, parities, nc, lattice, remat):
   """By parameters, links and fields, along a random direction, against a difference quotient."""
   config = ptcn.Config(layers=4, hops=3, copies=2, trunk=2, gain=0.7, bias=0.2, remat=remat)

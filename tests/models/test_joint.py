@@ -140,7 +140,7 @@ def test_path_gradients_vanish_at_the_optimum_and_have_the_mean_of_the_others():
 
 
 def test_several_draws_are_the_mean_of_single_ones():
-  u, model = links(1, (4, 4)), _model(SCHWINGER, "networks", mu0=1e-3)
+  u, model = links(1, (4, 4)), _model(SCHWINGER, "hopping", mu0=1e-3)
   params = model.init(jax.random.key(0))
   propose = lambda fixed, key: objectives.Proposal(fixed, jnp.asarray(0.5))
   for path in (False, True):
@@ -154,7 +154,8 @@ def test_several_draws_are_the_mean_of_single_ones():
       return log_q + draw.action
 
     wanted = jax.jit(jax.grad(lambda p: sum(loss(p, i) for i in range(3)) / 3))(params)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-8), gradient, wanted)
+    # Gradients have the first power of the solver's tolerance, 1e-6.
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), gradient, wanted)
     np.testing.assert_allclose(outcome.log_w, [0.5 - loss(params, i) for i in range(3)], rtol=1e-8)
 
 
