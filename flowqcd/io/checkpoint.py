@@ -96,18 +96,41 @@ class Checkpointer:
     self._manager.close()
 
 
-def read(directory: str | os.PathLike, template: Tree) -> Tree:
-  """The newest readable state in another run's folder, which is left as it is.
+def read(directory: str | os.PathLike, name: str, template: Tree) -> Tree:
+  """One field of the newest readable state in another run's folder, whatever the others are: of another optimiser, say.
 
-  Raises CheckpointError if there is no such folder or none fits the template.
+  Raises CheckpointError if there is no such folder, or no state in it whose field has the template's names and shapes.
   """
   if not pathlib.Path(directory).is_dir():
     raise CheckpointError(f"{directory} is no folder of checkpoints")
+  wanted = {_name(path): x for path, x in jax.tree.leaves_with_path(template)}
   manager = Checkpointer(directory, keep=None)
   try:
-    return manager._newest(template)[0]
+    failures = []
+    for step in sorted(manager._manager.all_steps(), reverse=True):
+      try:
+        state = manager._manager.restore(step, args=ocp.args.StandardRestore())
+      except Exception as error:  # orbax raises whatever its storage layers raise.
+        failures.append(f"step {step}: {str(error).splitlines()[0][:120]}")
+        warnings.warn(f"checkpoint {manager._directory / str(step)} cannot be read", stacklevel=2)
+        continue
+      found = {_name(path): x for path, x in jax.tree.leaves_with_path(state[name])}
+      shapes = [{key: np.shape(x) for key, x in tree.items()} for tree in (found, wanted)]
+      differing = sorted(k for k in found.keys() | wanted.keys() if shapes[0].get(k) != shapes[1].get(k))
+      if differing:
+        what = ", ".join(f"{k} has shape {shapes[0].get(k)}, not {shapes[1].get(k)}" for k in differing[:3])
+        raise CheckpointError(f"{manager._directory / str(step)} is of another model: {what}")
+      return jax.tree.unflatten(
+        jax.tree.structure(template), [jax.numpy.asarray(found[k], x.dtype) for k, x in wanted.items()]
+      )
+    raise CheckpointError(f"no usable checkpoint in {directory} ({'; '.join(failures) or 'it is empty'})")
   finally:
     manager.close()
+
+
+def _name(path: tuple) -> str:
+  """Of a leaf, the same for tuples and for the lists that orbax makes of them."""
+  return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def _described(x: Any) -> np.ndarray:

@@ -190,3 +190,19 @@ def test_json_takes_arrays_and_what_is_not_finite(tmp_path):
   (tmp_path / "b.json").write_text("{")
   with pytest.raises(ValueError, match="b.json"):
     metrics.read_json(tmp_path / "b.json")
+
+
+def test_one_field_of_a_state_is_read_whatever_the_others_are(tmp_path):
+  saver = checkpoint.Checkpointer(tmp_path / "c")
+  params = ({"w": np.arange(4.0), "b": (np.ones(2), np.zeros(3))},)
+  saver.save(3, {"params": params, "opt_state": [np.ones(7)]})
+  saver.close()
+  template = jax.tree.map(lambda x: np.zeros(x.shape, np.float32), params)
+  found = checkpoint.read(tmp_path / "c", "params", template)
+  assert jax.tree.structure(found) == jax.tree.structure(params)
+  jax.tree.map(np.testing.assert_array_equal, found, params)
+  assert {x.dtype for x in jax.tree.leaves(found)} == {np.dtype(np.float32)}
+  with pytest.raises(checkpoint.CheckpointError, match=r"another model: 0/w has shape \(4,\), not \(5,\)"):
+    checkpoint.read(tmp_path / "c", "params", ({"w": np.zeros(5), "b": params[0]["b"]},))
+  with pytest.raises(checkpoint.CheckpointError, match="no folder"):
+    checkpoint.read(tmp_path / "none", "params", template)

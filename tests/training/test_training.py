@@ -248,7 +248,7 @@ def _final_state(flags, folder):
   params = systems.marginal_model(config, jnp.dtype("complex128")).init(jax.random.key(0))
   params = jax.tree.map(lambda x: x.astype(jnp.float64), params)
   template = loop.initial_state(jax.random.key(0), params, optimizer.make(config.optimizer))
-  return checkpoint.read(folder / "checkpoints", template)
+  return checkpoint.Checkpointer(folder / "checkpoints").restore(template)
 
 
 @pytest.mark.parametrize("marginal, kills", [
