@@ -90,6 +90,8 @@ def _steps(task: Task, folder: pathlib.Path, state: loop.State, saver: checkpoin
         "skipped": int(state.skipped),
         "cpu_seconds": time.process_time() - clock,
       }
+      if result.draw_variance is not None:
+        row["draw_variance"] = float(np.mean(result.draw_variance))
       if step % task.evaluate_every == 0 or step == last:
         exact = task.evaluate(state.params)
         row |= {"exact_loss": float(-exact.mean()), "exact_ess": float(weights.ess(exact))}
@@ -97,7 +99,7 @@ def _steps(task: Task, folder: pathlib.Path, state: loop.State, saver: checkpoin
         writer.write(step, **row)
       if step % task.checkpoint_every == 0 or step == last:
         saver.save(step, state)
-      shown = " ".join(f"{k} {row[k]:.4g}" for k in ("loss", "ess", "exact_ess") if k in row)
+      shown = " ".join(f"{k} {row[k]:.4g}" for k in ("loss", "draw_variance", "ess", "exact_ess") if k in row)
       progress.update(step, shown + (f" skipped {row['skipped']}" if row["skipped"] else ""))
   return state
 

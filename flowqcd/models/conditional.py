@@ -32,10 +32,19 @@ class Draw(NamedTuple):
 
 
 class AtLinks(NamedTuple):
-  """The model at given links: draw: key -> Draw;  log_prob: phi -> log q(phi|U). Both differentiable in the parameters."""
+  """The model at given links.
 
-  draw: Callable[[Key], Draw]
+  noise: key -> the Gaussian fields z of a draw.  image: z -> Draw.  log_prob: phi -> log q(phi|U). The last two are
+  differentiable in the parameters and in their argument.
+  """
+
+  noise: Callable[[Key], Fields]
+  image: Callable[[Fields], Draw]
   log_prob: Callable[[Fields], Array]
+
+  def draw(self, key: Key) -> Draw:
+    """One draw."""
+    return self.image(self.noise(key))
 
 
 class Conditional(NamedTuple):
@@ -62,10 +71,13 @@ def make(factors: Sequence[Factor]) -> Conditional:
   def at(params: Params, u: Array) -> AtLinks:
     flows = [factor.flow.at(p, u) for factor, p in zip(factors, params)]
 
-    def draw(key: Key) -> Draw:
+    def noise(key: Key) -> Fields:
+      keys = jax.random.split(key, len(factors))
+      return tuple(pseudofermion.gaussian(k, u, factor.parities) for factor, k in zip(factors, keys))
+
+    def image(z: Fields) -> Draw:
       phi, log_q, action = [], 0.0, 0.0
-      for factor, flow, k in zip(factors, flows, jax.random.split(key, len(factors))):
-        chi = pseudofermion.gaussian(k, u, factor.parities)
+      for factor, flow, chi in zip(factors, flows, z):
         phi.append(flow.forward(chi))
         log_q += -solvers.norm2(chi) - flow.logdet
         action += factor.action.value(u, phi[-1])
@@ -74,7 +86,7 @@ def make(factors: Sequence[Factor]) -> Conditional:
     def log_prob(phi: Fields) -> Array:
       return sum(-solvers.norm2(flow.inverse(field)) - flow.logdet for flow, field in zip(flows, phi))
 
-    return AtLinks(draw, log_prob)
+    return AtLinks(noise, image, log_prob)
 
   return Conditional(init, at)
 

@@ -30,11 +30,12 @@ class State(NamedTuple):
 
 class Metrics(NamedTuple):
   """Of one step. log_w: of the batch, as the objective logs it. gradient_norm: before clipping. taken: the step was not
-  skipped."""
+  skipped. draw_variance: of conditional models, as of objectives.conditional_kl."""
 
   log_w: Array
   gradient_norm: Array
   taken: Array
+  draw_variance: Array | None = None
 
 
 class Diverged(ArithmeticError):
@@ -117,7 +118,7 @@ def make_step(
   def step(state: State, batch: int) -> tuple[State, Metrics]:
     mean, outcome = mean_terms(state.params, step_keys(state, batch))
     state, norm, taken = update(state, finish(mean))
-    return state, Metrics(outcome.log_w, norm, taken)
+    return state, Metrics(outcome.log_w, norm, taken, outcome.draw_variance)
 
   return step
 

@@ -139,6 +139,25 @@ def test_path_gradients_vanish_at_the_optimum_and_have_the_mean_of_the_others():
     assert abs(found.mean() - exact) < 4 * found.std() / 20
 
 
+@pytest.mark.parametrize("path", [False, True])
+def test_draw_variance_is_that_of_log_w_at_fixed_links(path):
+  """Exactly |(A^dag (D D^dag)^{-1} A - 1) z|^2, whose mean is the variance: here 0.44 z, and for the hopping flow by draws."""
+  u, propose = links(1, (4, 4)), lambda fixed, key: objectives.Proposal(fixed, jnp.zeros(()))
+  outcome = objectives.conditional_kl(propose, _scaled_operator(0.15), 2, path)((jnp.asarray(1.2),), jax.random.key(5), u)[1]
+  key = jax.random.split(jax.random.key(5))[1]
+  z = [_scaled_operator(0.15).at((1.0,), u).noise(jax.random.fold_in(key, i))[0] for i in range(2)]
+  np.testing.assert_allclose(outcome.draw_variance, [0.44**2 * float(jnp.sum(jnp.abs(x) ** 2)) for x in z], rtol=1e-6)
+
+  model = _model(dataclasses.replace(SCHWINGER, kappa=0.22), "hopping")
+  run = objectives.conditional_kl(propose, model, 2000, path)
+  outcome = jax.jit(run)(model.init(jax.random.key(0)), jax.random.key(6), u)[1]
+  log_w, found = np.asarray(outcome.log_w), np.asarray(outcome.draw_variance)
+  squares = (log_w - log_w.mean()) ** 2
+  assert abs(found.mean() - squares.mean()) < 4 * squares.std() / 2000**0.5
+  # What it is for: its own error is smaller by far.
+  assert found.std() < 0.3 * squares.std()
+
+
 def test_several_draws_are_the_mean_of_single_ones():
   u, model = links(1, (4, 4)), _model(SCHWINGER, "hopping", mu0=1e-3)
   params = model.init(jax.random.key(0))
