@@ -54,7 +54,7 @@ _PAPER_DESKTOP = dataclasses.replace(
     _PAPER.training, num_steps=300, batch=16, chunk=16, path_gradient=True, num_noise=2, even_odd=True, round=True,
     evaluate_every=100, num_evaluate=128, checkpoint_every=10,
   ),
-  conditional=dataclasses.replace(_PAPER.conditional, chunk=2),
+  conditional=dataclasses.replace(_PAPER.conditional, chunk=1),
   conditional_training=ConditionalTraining(
     steps=(600, 600, 600, 600), batches=(4, 4, 4, 4), rates=(1.5e-3, 1e-3, 5e-4, 2e-4), path_gradient=True, chunk=1,
     evaluate_every=300, num_evaluate=32, checkpoint_every=50,

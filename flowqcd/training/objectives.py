@@ -26,7 +26,7 @@ class Target(NamedTuple):
 
 
 class Outcome(NamedTuple):
-  """Of one sample: log w = -S - log q, with the logged S; and of conditional models their `conditional_kl` draw variance."""
+  """Of one sample: log w = -S - log q, with the logged S; draw_variance: of conditional models, see `conditional_kl`."""
 
   log_w: Array
   draw_variance: Array | None = None

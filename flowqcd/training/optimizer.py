@@ -39,6 +39,7 @@ class Config:
   decay: float = _field(0.8, "Factor of the rate after each decay_steps.")
   decay_steps: int = _field(10_000, "Steps between decays of the rate.")
   epsilon: float = _field(1e-2, "Adam's epsilon.")
+  beta1: float = _field(0.9, "Decay of Adam's mean of gradients.")
   beta2: float = _field(0.999, "Decay of Adam's mean of squared gradients.")
   warmup: int = _field(0, "Steps over which the rate rises.")
   max_norm: float = _field(10.0, "Gradients are clipped to this norm.")
@@ -51,10 +52,11 @@ class Config:
     for name in ("learning_rate", "kernel_rate", "decay", "decay_steps", "epsilon", "max_norm", "max_value"):
       if getattr(self, name) <= 0:
         raise ValueError(f"optimizer.{name} must be positive, not {getattr(self, name)}")
-    if not 0 < self.beta2 < 1 or self.warmup < 0:
-      raise ValueError(
-        f"optimizer.beta2 must be between 0 and 1 and warmup not negative, not {self.beta2} and {self.warmup}"
-      )
+    for name in ("beta1", "beta2"):
+      if not 0 < getattr(self, name) < 1:
+        raise ValueError(f"optimizer.{name} must be between 0 and 1, not {getattr(self, name)}")
+    if self.warmup < 0:
+      raise ValueError(f"optimizer.warmup must not be negative, not {self.warmup}")
 
 
 def stairs(steps: Sequence[int], rates: Sequence[float]) -> optax.Schedule:
@@ -68,12 +70,13 @@ def make(config: Config, schedule: optax.Schedule | None = None) -> optax.Gradie
     schedule = optax.exponential_decay(config.learning_rate, config.decay_steps, config.decay, staircase=True)
   warmed = (lambda step: schedule(step) * jnp.minimum(1, (step + 1) / config.warmup)) if config.warmup else schedule
   if config.method == "adam":
-    step = optax.adam(warmed, b2=config.beta2, eps=config.epsilon)
+    step = optax.adam(warmed, b1=config.beta1, b2=config.beta2, eps=config.epsilon)
   else:
     step = contrib.muon(
       # Its own epsilon is for norms of gradients, which are as small as what an untrained network answers.
       lambda count: warmed(count) * config.kernel_rate / config.learning_rate,
       eps=1e-30,
+      adam_b1=config.beta1,
       adam_b2=config.beta2,
       adam_learning_rate=warmed,
       muon_weight_dimension_numbers=_kernels,

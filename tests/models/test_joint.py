@@ -141,9 +141,11 @@ def test_path_gradients_vanish_at_the_optimum_and_have_the_mean_of_the_others():
 
 @pytest.mark.parametrize("path", [False, True])
 def test_draw_variance_is_that_of_log_w_at_fixed_links(path):
-  """Exactly |(A^dag (D D^dag)^{-1} A - 1) z|^2, whose mean is the variance: here 0.44 z, and for the hopping flow by draws."""
+  """|(A^dag (D D^dag)^{-1} A - 1) z|^2, whose mean is the variance: here |0.44 z|^2; the hopping flow by many draws."""
   u, propose = links(1, (4, 4)), lambda fixed, key: objectives.Proposal(fixed, jnp.zeros(()))
-  outcome = objectives.conditional_kl(propose, _scaled_operator(0.15), 2, path)((jnp.asarray(1.2),), jax.random.key(5), u)[1]
+  outcome = objectives.conditional_kl(propose, _scaled_operator(0.15), 2, path)(
+    (jnp.asarray(1.2),), jax.random.key(5), u
+  )[1]
   key = jax.random.split(jax.random.key(5))[1]
   z = [_scaled_operator(0.15).at((1.0,), u).noise(jax.random.fold_in(key, i))[0] for i in range(2)]
   np.testing.assert_allclose(outcome.draw_variance, [0.44**2 * float(jnp.sum(jnp.abs(x) ** 2)) for x in z], rtol=1e-6)

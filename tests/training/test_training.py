@@ -187,7 +187,7 @@ def test_optimizer_clips_and_decays():
     updates, state = transformation.update({"w": jnp.array([1e6, -1e6, 0.0])}, state, params)
     sizes.append(float(-updates["w"][0]))
   np.testing.assert_allclose(sizes, [1, 1, 0.5, 0.5, 0.25], rtol=1e-5)
-  for name in ("learning_rate", "epsilon", "max_norm", "beta2"):
+  for name in ("learning_rate", "epsilon", "max_norm", "beta1", "beta2"):
     with pytest.raises(ValueError, match=name):
       optimizer.Config(**{name: 0.0})
   with pytest.raises(ValueError, match="warmup"):
@@ -195,7 +195,7 @@ def test_optimizer_clips_and_decays():
 
 
 def test_optimizer_warms_up_and_forgets_large_gradients():
-  """The rate rises over `warmup` steps; with beta2 = 0.5 the second gradient moves as Adam's formula says."""
+  """The rate rises over `warmup` steps; the second gradient moves as Adam's formula says."""
   rising = optimizer.make(optimizer.Config(learning_rate=1.0, epsilon=1e-8, warmup=4))
   params = {"w": jnp.zeros(1)}
   state, sizes = rising.init(params), []
@@ -203,12 +203,12 @@ def test_optimizer_warms_up_and_forgets_large_gradients():
     updates, state = rising.update({"w": jnp.ones(1)}, state, params)
     sizes.append(float(-updates["w"][0]))
   np.testing.assert_allclose(sizes, [0.25, 0.5, 0.75, 1, 1, 1], rtol=1e-5)
-  config = optimizer.Config(learning_rate=1.0, epsilon=1e-12, max_norm=1e3, max_value=1e2, beta2=0.5)
+  config = optimizer.Config(learning_rate=1.0, epsilon=1e-12, max_norm=1e3, max_value=1e2, beta1=0.8, beta2=0.5)
   forgetful = optimizer.make(config)
   state = forgetful.init(params)
   for gradient in (10.0, 0.1):
     updates, state = forgetful.update({"w": jnp.full(1, gradient)}, state, params)
-  mean = (0.9 * 1.0 + 0.1 * 0.1) / (1 - 0.9**2)
+  mean = (0.8 * 0.2 * 10.0 + 0.2 * 0.1) / (1 - 0.8**2)
   square = (0.5 * 50 + 0.5 * 0.01) / (1 - 0.5**2)
   assert -float(updates["w"][0]) == pytest.approx(mean / square**0.5, rel=1e-5)
 
