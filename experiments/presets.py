@@ -56,7 +56,7 @@ _PAPER_DESKTOP = dataclasses.replace(
   ),
   conditional=dataclasses.replace(_PAPER.conditional, chunk=1),
   conditional_training=ConditionalTraining(
-    steps=(600, 600, 600, 600), batches=(4, 4, 4, 4), rates=(1.5e-3, 1e-3, 5e-4, 2e-4), path_gradient=True, chunk=1,
+    steps=(600, 3000, 300), batches=(2, 2, 2), rates=(1.5e-3, 1e-3, 3e-4), path_gradient=True, chunk=1,
     evaluate_every=300, num_evaluate=32, checkpoint_every=50,
   ),
   sampling=Sampling(num_samples=1024, batch=16, chunk=1, num_haar=65_536),

@@ -53,7 +53,7 @@ def test_the_papers_networks_are_as_trained_as_their_cards_say():
   assert float(log_w.mean()) > 44.5
   estimate = jax.jit(lambda u, keys: jax.lax.map(lambda x: quarks(c.params, *x).log_draws, (u, keys)))(u[:3], keys[:3])
   # Untrained PTCNs have -1000 here. A draw's mean log weight is below its log determinant.
-  assert -15 < float((estimate - log_det[:3, None]).mean()) < 0
+  assert -6 < float((estimate - log_det[:3, None]).mean()) < 0
 
 
 def test_networks_are_published_as_they_are_sampled(tmp_path):
