@@ -108,7 +108,7 @@ def conditional_kl(
 
   The outcome's draw_variance [num_draws] is |d ln w/dz|^2 / 4 over real and imaginary parts. For linear flows its mean is
   the variance of ln w over draws at fixed links, sum (lambda - 1)^2 over the eigenvalues of A^dag (D D^dag)^{-1} A: a sum
-  over all modes for each draw, whose noise is a hundredth of log w's, and twice the KL divergence once that is small.
+  over all modes for each draw, with far less noise than log w has, and twice the KL divergence once that is small.
   """
 
   def gradient(params: Params, key: Key, fixed: Params) -> tuple[Params, Outcome]:
