@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13; do \
 BIN := .venv/bin
 FLAGS ?=
 
-.PHONY: reproduce statistics paper paper-small test check slow bench bench-compare clean
+.PHONY: reproduce statistics paper paper-small test check slow mutants bench bench-compare clean
 
 # The main job: flow against HMC at the paper's point, into runs/reproduce/. Killed, it goes on where it was.
 reproduce: .venv/run.stamp
@@ -32,6 +32,11 @@ check: .venv/test.stamp
 # Statistical tests and large Jacobians, with programs optimised as users have them.
 slow: .venv/test.stamp
 	XLA_FLAGS="--xla_backend_optimization_level=3 $(XLA_FLAGS)" $(BIN)/python -m pytest -m slow $(FLAGS)
+
+# A hundred deliberate mistakes, each of which must fail the tests named beside it: an hour or two. WORD chooses by file.
+WORD ?=
+mutants: .venv/test.stamp
+	$(BIN)/python tests/mutants.py $(WORD)
 
 # Every hot kernel and end-to-end rate, optimised and with one device for one core, as users have them: a table, and
 # runs/bench/<time>.json. With more devices than cores the heat bath takes twice its time.
@@ -65,4 +70,4 @@ bench-compare: .venv/bench.stamp
 	touch $@ .venv/run.stamp
 
 clean:
-	rm -rf .venv build *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .cache build *.egg-info .pytest_cache .ruff_cache .hypothesis
