@@ -13,16 +13,22 @@ from flowqcd.lattice import group, sites
 DATA = pathlib.Path(__file__).parent / "data"
 
 
+# One program for each shape: operation by operation it would be fifty.
+_haar = jax.jit(group.haar, static_argnums=(1, 2))
+gauge_transform = jax.jit(sites.gauge_transform)
+translate = jax.jit(sites.translate, static_argnums=1)
+
+
 def links(nc: int, lattice: tuple[int, ...], seed: int = 0, dtype=jnp.complex128):
   """Haar-random links [Nd, Nc, Nc, *L]."""
   shape = (len(lattice), nc, nc, int(np.prod(lattice)))
-  return sites.unflatten(group.haar(jax.random.key(seed), shape, dtype), lattice)
+  return sites.unflatten(_haar(jax.random.key(seed), shape, dtype), lattice)
 
 
 def gauge_function(nc: int, lattice: tuple[int, ...], seed: int = 1, dtype=jnp.complex128):
   """Haar-random site matrices [Nc, Nc, *L]."""
   shape = (nc, nc, int(np.prod(lattice)))
-  return group.haar(jax.random.key(seed), shape, dtype).reshape(nc, nc, *lattice)
+  return _haar(jax.random.key(seed), shape, dtype).reshape(nc, nc, *lattice)
 
 
 def unit_links(nc: int, lattice: tuple[int, ...]) -> np.ndarray:
