@@ -25,6 +25,17 @@ def links(nc: int, lattice: tuple[int, ...], seed: int = 0, dtype=jnp.complex128
   return sites.unflatten(_haar(jax.random.key(seed), shape, dtype), lattice)
 
 
+def haar_in_numpy(lattice: tuple[int, int, int, int], seed: int = 0) -> np.ndarray:
+  """Haar-random SU(3) links [4, 3, 3, *L] without a compilation: Q of a QR decomposition, its phases divided out."""
+  rng = np.random.default_rng(seed)
+  shape = (4, *lattice, 3, 3)
+  q, r = np.linalg.qr(rng.normal(size=shape) + 1j * rng.normal(size=shape))
+  diagonal = np.diagonal(r, axis1=-2, axis2=-1)
+  q = q * (diagonal / np.abs(diagonal))[..., None, :]
+  q[..., 0, :] /= np.linalg.det(q)[..., None]
+  return np.ascontiguousarray(np.moveaxis(q, (-2, -1), (1, 2)))
+
+
 def gauge_function(nc: int, lattice: tuple[int, ...], seed: int = 1, dtype=jnp.complex128):
   """Haar-random site matrices [Nc, Nc, *L]."""
   shape = (nc, nc, int(np.prod(lattice)))

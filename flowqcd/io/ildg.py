@@ -1,4 +1,4 @@
-"""ILDG gauge configurations: SU(3) links in LIME records, with SciDAC checksum.
+"""ILDG gauge configurations: SU(3) links in LIME records, with SciDAC checksum; and SciDAC's own, as QIO writes them.
 
 Sites t slowest, then z, y, x; links x, y, z, t at each; 3x3 row-major, big-endian. Detar and others, "ILDG binary file
 format", rev. 1.2.
@@ -6,110 +6,186 @@ format", rev. 1.2.
 
 from __future__ import annotations
 
+import math
 import os
 import re
-import warnings
-import zlib
 from typing import NamedTuple
 
 import numpy as np
 
-from flowqcd.io import fields, files, lime
+from flowqcd.io import fields, files, lime, scidac, source
 from flowqcd.io.files import FieldFileError
+
+_MAX_TEXT = 1 << 16
+_BINARY = "ildg-binary-data", "scidac-binary-data"
+
+Extents = tuple[int, int, int, int]
+Messages = list[list[lime.Record]]
 
 
 class Info(NamedTuple):
-  """What the file says and what was computed. extents: (T, X, Y, Z). checksum: (suma, sumb), None if absent."""
+  """What the file says and what was computed of its links. extents: (T, X, Y, Z). checksum: (suma, sumb), None if absent.
 
-  extents: tuple[int, int, int, int]
+  violation: max |U U^dag - 1|, |det U - 1|. records: text by record type.
+  """
+
+  extents: Extents
   precision: int
   plaquette: float
+  violation: float
   checksum: tuple[int, int] | None
   records: dict[str, str]
 
 
-def checksum(sites: np.ndarray) -> tuple[int, int]:
-  """SciDAC checksum of the file's bytes by site, uint8 [V, bytes]: crc32, rotated by rank mod 29 and mod 31, xored."""
-  crc = np.array([zlib.crc32(row) for row in sites], np.uint64)
-  sums = []
-  for period in (29, 31):
-    turn = np.arange(len(crc), dtype=np.uint64) % np.uint64(period)
-    turned = (crc << turn | crc >> (np.uint64(32) - turn)) & np.uint64(0xFFFFFFFF)
-    sums.append(int(np.bitwise_xor.reduce(turned)))
-  return sums[0], sums[1]
+def read(path: str | os.PathLike, extents: Extents | None = None, reunitarise: bool = False) -> tuple[np.ndarray, Info]:
+  """Links u, complex128 [4, 3, 3, T, X, Y, Z] (mu = t, x, y, z), and what the file says. The file may be gzip.
 
-
-def read(path: str | os.PathLike) -> tuple[np.ndarray, Info]:
-  """Links u, complex128 [4, 3, 3, T, X, Y, Z] (mu = t, x, y, z), and what the file says.
-
-  Checksum, stated plaquette and unitarity are verified; a missing checksum is a warning. Raises FieldFileError.
+  extents: (T, X, Y, Z), needed where the file has only bare data; reunitarise: project links on SU(3). Checksum and
+  unitarity are verified; a warning is a missing checksum, drift from the group of single precision's size in 64 bits, or
+  another plaquette in tmLQCD's record xlf-info beside a right checksum. Raises FieldFileError.
   """
-  records = lime.read(path)
-  by_type = {record.type: record.data for record in records}
-  extents, bits = _format(_single(records, "ildg-format", path), path)
-  binary = _single(records, "ildg-binary-data", path)
-  volume = int(np.prod(extents, dtype=object))
-  expected = volume * 4 * 9 * 2 * bits // 8
-  if len(binary) != expected:
-    raise FieldFileError(
-      f"{path}: a lattice {extents} at {bits} bits takes {expected} bytes of data, the file has {len(binary)}"
-    )
-  stated = _stated_checksum(records, path)
-  if stated is None:
-    warnings.warn(f"{path}: no SciDAC checksum to verify", stacklevel=2)
-  elif (found := checksum(np.frombuffer(binary, np.uint8).reshape(volume, -1))) != stated:
+  with source.opened(path) as file:
+    messages = lime.index(file)
+    message, binary = _field(messages, path)
+    layout = _layout(file, messages, message, binary, extents)
+    if binary.length != layout.size:
+      raise FieldFileError(f"{path}: {layout} takes {layout.size} bytes of data, the file has {binary.length}")
+    stated = _stated_checksum(file, messages, message)
+    text = _texts(file, [*messages, message])
+    file.seek(binary.start)
+    sums = scidac.Checksum()
+    u, drift = fields.read_links(file, layout, sums.add_sites)
+  if stated is not None and sums.value != stated:
+    found = sums.value
     raise FieldFileError(f"{path}: checksum {found[0]:x} {found[1]:x}, stated {stated[0]:x} {stated[1]:x}")
-  data = np.frombuffer(binary, ">c16" if bits == 64 else ">c8").reshape(-1, 3, 3)
-  u = fields.from_file_order(data, extents)
-  fields.check_unitary(u, bits, path)
-  text = {k: v.decode("utf-8", "replace") for k, v in by_type.items() if k != "ildg-binary-data"}
-  plaquette = _verify_plaquette(u, text, bits, path)
-  return u, Info(extents, bits, plaquette, stated, text)
+  complaint = fields.check_unitary(drift, layout.bits, stated is not None, path)
+  plaquette = fields.plaquette(u)
+  other = _other_plaquette(plaquette, text, fields.stated_digits(drift, layout.bits))
+  if other and stated is None:
+    raise FieldFileError(f"{path}: {other}, and there is no checksum to decide")
+  missing = "no SciDAC checksum to verify" if stated is None else None
+  fields.warn(path, missing, None if reunitarise else complaint, other and f"{other}; the checksum is right")
+  if reunitarise:
+    fields.reunitarise(u)
+  return u, Info(layout.extents, layout.bits, plaquette, drift.worst, stated, text)
 
 
-def _single(records: list[lime.Record], name: str, path: object) -> bytes:
-  found = [record.data for record in records if record.type == name]
-  if len(found) != 1:
-    raise FieldFileError(f"{path}: {len(found)} records '{name}' where one is expected")
-  return found[0]
+def _field(messages: Messages, path: object) -> tuple[list[lime.Record], lime.Record]:
+  """The one record that holds the links, and the message that it is in."""
+  for name in _BINARY:
+    found = [(message, record) for message in messages for record in message if record.type == name]
+    if len(found) > 1:
+      raise FieldFileError(f"{path}: {len(found)} records '{name}' where one is expected")
+    if found:
+      return found[0]
+  raise FieldFileError(f"{path}: 0 records '{_BINARY[0]}' where one is expected")
 
 
-def _tag(xml: str, tag: str, pattern: str, path: object) -> str:
-  found = re.findall(rf"<{tag}>\s*({pattern})\s*</{tag}>", xml)
-  if len(found) != 1:
-    raise FieldFileError(f"{path}: <{tag}> is missing or malformed in the record '{xml[:40]}...'")
-  return found[0]
+def _xml(file: source.Source, records: list[lime.Record], name: str) -> str | None:
+  """The text of the one record of that type, None if there is none. Raises FieldFileError where there are more."""
+  found = [record for record in records if record.type == name]
+  if len(found) > 1:
+    raise FieldFileError(f"{file.path}: {len(found)} records '{name}' where one is expected")
+  return scidac.text(lime.data(file, found[0], _MAX_TEXT), name, file.path) if found else None
 
 
-def _format(data: bytes, path: object) -> tuple[tuple[int, int, int, int], int]:
-  xml = data.decode("latin-1")
-  field = _tag(xml, "field", r"\S+", path)
+def _layout(
+  file: source.Source,
+  messages: Messages,
+  message: list[lime.Record],
+  binary: lime.Record,
+  extents: Extents | None,
+) -> fields.Layout:
+  """How the links lie in the file, by its own word where it has one."""
+  everything = [record for each in messages for record in each]
+  of_file = _xml(file, everything, "scidac-private-file-xml")
+  dims = _scidac_extents(of_file, file.path) if of_file else None
+  if binary.type == "scidac-binary-data":
+    if dims is None:
+      raise FieldFileError(f"{file.path}: 'scidac-binary-data' without a record 'scidac-private-file-xml'")
+    says, bits = dims, _scidac_bits(_xml(file, message, "scidac-private-record-xml") or "", file.path)
+  else:
+    xml = _xml(file, message, "ildg-format") or _xml(file, everything, "ildg-format")
+    says, bits = _ildg_format(xml, file.path) if xml else _bare(binary.length, extents, file.path)
+  for other, who in ((dims, "the record 'scidac-private-file-xml'"), (extents, "the caller")):
+    if other is not None and tuple(other) != says:
+      raise FieldFileError(f"{file.path}: the file's extents (T, X, Y, Z) are {says}, {who} says {tuple(other)}")
+  return fields.Layout(says, ">c16" if bits == 64 else ">c8")
+
+
+def _ildg_format(xml: str, path: object) -> tuple[Extents, int]:
+  field = scidac.tag(xml, "field", r"\S+", path)
   if field != "su3gauge":
-    raise FieldFileError(f"{path}: the field is '{field}', only su3gauge can be read")
-  bits = int(_tag(xml, "precision", r"\d+", path))
-  if bits not in (32, 64):
-    raise FieldFileError(f"{path}: precision {bits}, it must be 32 or 64")
-  t, x, y, z = (int(_tag(xml, tag, r"[0-9]{1,6}", path)) for tag in ("lt", "lx", "ly", "lz"))
+    raise FieldFileError(f"{path}: the field is '{field[:40]}', only su3gauge can be read")
+  bits = scidac.tag(xml, "precision", r"\d+", path)
+  if bits not in ("32", "64"):
+    raise FieldFileError(f"{path}: precision {bits[:40]}, it must be 32 or 64")
+  t, x, y, z = (int(scidac.tag(xml, name, r"[0-9]{1,6}", path)) for name in ("lt", "lx", "ly", "lz"))
   if min(t, x, y, z) < 1:
     raise FieldFileError(f"{path}: extents {t, x, y, z} must be positive")
-  return (t, x, y, z), bits
+  return (t, x, y, z), int(bits)
 
 
-def _stated_checksum(records: list[lime.Record], path: object) -> tuple[int, int] | None:
-  if not any(record.type == "scidac-checksum" for record in records):
+def _scidac_extents(xml: str, path: object) -> Extents:
+  if scidac.tag(xml, "volfmt", r"\d", path) != "0":
+    raise FieldFileError(f"{path}: the field is spread over several files (volfmt), only single files can be read")
+  dims = [int(n) for n in scidac.tag(xml, "dims", r"[0-9]{1,6}(\s+[0-9]{1,6})*", path).split()]
+  if len(dims) != 4 or min(dims) < 1:
+    raise FieldFileError(f"{path}: dims are {dims}, four positive extents are needed")
+  x, y, z, t = dims
+  return t, x, y, z
+
+
+def _scidac_bits(xml: str, path: object) -> int:
+  """Of a lattice of four SU(3) matrices a site, which is what QIO calls a gauge field."""
+  said = {
+    name: scidac.tag(xml, name, r"\w+", path) for name in ("globaldata", "precision", "colors", "datacount", "typesize")
+  }
+  bits = {"F": 32, "D": 64}.get(said["precision"], 0)
+  needed = {
+    "globaldata": "0",
+    "precision": said["precision"],
+    "colors": "3",
+    "datacount": "4",
+    "typesize": f"{9 * bits // 4}",
+  }
+  if not bits or said != needed:
+    raise FieldFileError(f"{path}: the record holds {said}, which is not a gauge field of SU(3)")
+  return bits
+
+
+def _bare(length: int, extents: Extents | None, path: object) -> tuple[Extents, int]:
+  """What a record without any description must be on a lattice of given extents."""
+  if extents is None:
+    raise FieldFileError(f"{path}: no record 'ildg-format'; bare data need the argument extents=(T, X, Y, Z)")
+  numbers = 4 * 9 * 2 * math.prod(extents)
+  if min(extents) < 1 or length * 8 not in (32 * numbers, 64 * numbers):
+    raise FieldFileError(f"{path}: {length} bytes of data are no field on a lattice {tuple(extents)}")
+  return tuple(extents), length * 8 // numbers
+
+
+def _stated_checksum(file: source.Source, messages: Messages, message: list[lime.Record]) -> tuple[int, int] | None:
+  """(suma, sumb) from the field's own message, else from messages that have no binary data which it could be of."""
+  xml = _xml(file, message, "scidac-checksum")
+  if xml is None:
+    free = [record for other in messages if not any(r.type in _BINARY for r in other) for record in other]
+    xml = _xml(file, free, "scidac-checksum")
+  if xml is None:
     return None
-  xml = _single(records, "scidac-checksum", path).decode("latin-1")
-  a, b = (int(_tag(xml, tag, r"[0-9a-fA-F]{1,8}", path), 16) for tag in ("suma", "sumb"))
+  a, b = (int(scidac.tag(xml, name, r"[0-9a-fA-F]{1,8}", file.path), 16) for name in ("suma", "sumb"))
   return a, b
 
 
-def _verify_plaquette(u: np.ndarray, text: dict[str, str], bits: int, path: object) -> float:
-  """Compare with the plaquette of an xlf-info record (tmLQCD), where there is one: a courtesy, no part of the format."""
-  value = fields.plaquette(u)
-  found = re.search(r"plaquette\s*=\s*(\S+)", text.get("xlf-info", ""))
-  if found:
-    fields.check_stated("plaquette", value, found[1], 1e-11 if bits == 64 else 1e-6, path)
-  return value
+def _texts(file: source.Source, messages: Messages) -> dict[str, str]:
+  """Short records as text by type; of one type the last."""
+  short = [r for message in messages for r in message if r.type not in _BINARY and r.length <= _MAX_TEXT]
+  return {r.type: lime.data(file, r, _MAX_TEXT).decode("utf-8", "replace") for r in short}
+
+
+def _other_plaquette(value: float, text: dict[str, str], digits: float) -> str | None:
+  """Complaint about the plaquette in an xlf-info record (tmLQCD), where there is one: a courtesy, no part of ILDG."""
+  found = re.search(r"plaquette\s*=\s*([^\s,;]+)", text.get("xlf-info", ""))
+  return fields.disagreement("plaquette", value, found[1], digits) if found else None
 
 
 def write(path: str | os.PathLike, u: np.ndarray, precision: int = 64, overwrite: bool = False) -> None:
@@ -122,7 +198,8 @@ def write(path: str | os.PathLike, u: np.ndarray, precision: int = 64, overwrite
   u = fields.check_links(u)
   t, x, y, z = u.shape[3:]
   data = fields.to_file_order(u).astype(">c16" if precision == 64 else ">c8").tobytes()
-  sums = checksum(np.frombuffer(data, np.uint8).reshape(t * x * y * z, -1))
+  sums = scidac.Checksum()
+  sums.add_sites(np.frombuffer(data, np.uint8).reshape(t * x * y * z, -1))
   head = (
     '<?xml version="1.0" encoding="UTF-8"?>\n<ildgFormat xmlns="http://www.lqcd.org/ildg">\n'
     f"  <version>1.0</version>\n  <field>su3gauge</field>\n  <precision>{precision}</precision>\n"
@@ -130,13 +207,13 @@ def write(path: str | os.PathLike, u: np.ndarray, precision: int = 64, overwrite
   )
   tail = (
     '<?xml version="1.0" encoding="UTF-8"?>\n<scidacChecksum>\n  <version>1.0</version>\n'
-    f"  <suma>{sums[0]:08x}</suma>\n  <sumb>{sums[1]:08x}</sumb>\n</scidacChecksum>\n"
+    f"  <suma>{sums.value[0]:08x}</suma>\n  <sumb>{sums.value[1]:08x}</sumb>\n</scidacChecksum>\n"
   )
   records = [
-    lime.Record("ildg-format", head.encode()),
-    lime.Record("ildg-binary-data", data),
-    lime.Record("ildg-data-lfn", b"lfn://flowqcd/unregistered"),
-    lime.Record("scidac-checksum", tail.encode()),
+    ("ildg-format", head.encode()),
+    ("ildg-binary-data", data),
+    ("ildg-data-lfn", b"lfn://flowqcd/unregistered"),
+    ("scidac-checksum", tail.encode()),
   ]
   with files.atomic(path, overwrite) as handle:
     lime.write(handle, records)

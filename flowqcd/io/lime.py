@@ -1,58 +1,101 @@
-"""LIME, the record container of ILDG: a header of 144 bytes, data, padding to eight bytes."""
+"""LIME, the record container of ILDG: a header of 144 bytes, data, padding to eight bytes.
+
+Records form messages: the first has the flag message-begin, the last message-end.
+"""
 
 from __future__ import annotations
 
-import os
 import struct
 from collections.abc import Iterable
 from typing import BinaryIO, NamedTuple
 
+from flowqcd.io import formats
 from flowqcd.io.files import FieldFileError
+from flowqcd.io.source import Source, is_padding
 
 _MAGIC, _VERSION = 0x456789AB, 1
 _HEADER = struct.Struct(">IHHQ128s")
 _BEGIN, _END = 1 << 15, 1 << 14
+_MAX_RECORDS = 1000
 
 
 class Record(NamedTuple):
-  """A record's type and content."""
+  """Where a record's data lie in the file, and whether it ends a message."""
 
   type: str
-  data: bytes
+  start: int
+  length: int
+  begins: bool
+  ends: bool
 
 
-def read(path: str | os.PathLike) -> list[Record]:
-  """All records of a file. Raises FieldFileError for anything that is not whole LIME, before any large allocation."""
-  size = os.path.getsize(path)
-  records: list[Record] = []
-  with open(path, "rb") as handle:
-    while (at := handle.tell()) < size:
-      records.append(_read_record(handle, at, size, path))
-  if not records:
-    raise FieldFileError(f"{path}: the file is empty")
-  return records
+def index(source: Source) -> list[list[Record]]:
+  """The messages of a file, each a list of records. Data are not read.
+
+  Zeros may follow the last record. Raises FieldFileError for anything that is not whole LIME; a last record without the
+  flag message-end means that the file was cut between two records.
+  """
+  messages: list[list[Record]] = []
+  count, last = 0, None
+  while header := source.upto(_HEADER.size):
+    if last is not None and is_padding(header):
+      source.require_padding()
+      break
+    record = _record(source, header)
+    if last is None or last.ends or record.begins:
+      messages.append([])
+    messages[-1].append(record)
+    count, last = count + 1, record
+    if count > _MAX_RECORDS:
+      raise FieldFileError(f"{source.path}: over {_MAX_RECORDS} LIME records")
+  if last is None:
+    raise FieldFileError(f"{source.path}: the file is empty")
+  if not last.ends:
+    raise FieldFileError(
+      f"{source.path}: the last record '{last.type}' has no flag message-end, so records that followed it are cut off"
+    )
+  return messages
 
 
-def _read_record(handle: BinaryIO, at: int, size: int, path: object) -> Record:
-  header = handle.read(_HEADER.size)
+def _record(source: Source, header: bytes) -> Record:
+  """One record from its header; the source is left at the next one."""
+  start = source.tell()
+  at = start - len(header)
+  known = header[:4] == _MAGIC.to_bytes(4, "big")
+  if not known:
+    size = None if source.packed else source.limit
+    hint = formats.advice(header, size) if at == 0 else ""
+    raise FieldFileError(f"{source.path}: no LIME record at byte {at} (magic {header[:4].hex()}){hint}")
   if len(header) < _HEADER.size:
-    raise FieldFileError(f"{path}: truncated in the record header at byte {at}")
-  magic, version, _, length, name = _HEADER.unpack(header)
-  if magic != _MAGIC or version != _VERSION:
-    raise FieldFileError(f"{path}: no LIME record at byte {at} (magic {magic:#x}, version {version})")
-  start = at + _HEADER.size
-  if length > size - start:
-    raise FieldFileError(f"{path}: the record at byte {at} claims {length} bytes, {size - start} are left; truncated?")
-  data = handle.read(length)
-  handle.seek(start + length + -length % 8)
-  return Record(name.split(b"\0")[0].decode("latin-1"), data)
+    raise FieldFileError(f"{source.path}: truncated in the record header at byte {at}")
+  _, version, flags, length, name = _HEADER.unpack(header)
+  if version != _VERSION:
+    raise FieldFileError(f"{source.path}: the record at byte {at} has LIME version {version}, only 1 is known")
+  what = f"the record at byte {at}"
+  source.claim(length, what)
+  source.seek(start + length)
+  if source.tell() < start + length:
+    raise FieldFileError(f"{source.path}: {what} claims {length} bytes, {source.tell() - start} are left; truncated?")
+  source.upto(-length % 8)
+  type_ = name.split(b"\0")[0].decode("latin-1")
+  return Record(type_, start, length, bool(flags & _BEGIN), bool(flags & _END))
 
 
-def write(handle: BinaryIO, records: Iterable[Record]) -> None:
-  """Write records as one message each way round: first flagged begin, last flagged end."""
+def data(source: Source, record: Record, most: int) -> bytes:
+  """A record's data. Raises FieldFileError where there are more than `most` bytes."""
+  if record.length > most:
+    raise FieldFileError(
+      f"{source.path}: the record '{record.type}' has {record.length} bytes, at most {most} make sense"
+    )
+  source.seek(record.start)
+  return source.read(record.length, f"the record '{record.type}'")
+
+
+def write(handle: BinaryIO, records: Iterable[tuple[str, bytes]]) -> None:
+  """Write records, pairs of type and data, as one message."""
   records = list(records)
-  for i, record in enumerate(records):
+  for i, (name, content) in enumerate(records):
     flags = (_BEGIN if i == 0 else 0) | (_END if i == len(records) - 1 else 0)
-    name = record.type.encode("ascii")
-    handle.write(_HEADER.pack(_MAGIC, _VERSION, flags, len(record.data), name))
-    handle.write(record.data + b"\0" * (-len(record.data) % 8))
+    handle.write(_HEADER.pack(_MAGIC, _VERSION, flags, len(content), name.encode("ascii")))
+    handle.write(content)
+    handle.write(b"\0" * (-len(content) % 8))

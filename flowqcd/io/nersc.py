@@ -7,15 +7,15 @@ file's own byte order.
 from __future__ import annotations
 
 import os
-import warnings
+import re
 from typing import NamedTuple
 
 import numpy as np
 
-from flowqcd.io import fields, files
+from flowqcd.io import fields, files, formats, source
 from flowqcd.io.files import FieldFileError
 
-_ROWS = {"4D_SU3_GAUGE": 2, "4D_SU3_GAUGE_3x3": 3, "4D_SU3_GAUGE_3X3": 3}
+_ROWS = {"4D_SU3_GAUGE": 2, "4D_SU3_GAUGE_3X3": 3}
 _FLOATS = {
   "IEEE32": (">", 32),
   "IEEE32BIG": (">", 32),
@@ -30,79 +30,86 @@ _MAX_HEADER = 1 << 16
 
 
 class Info(NamedTuple):
-  """What the file says and what was computed. extents: (T, X, Y, Z). header: all its fields."""
+  """What the file says and what was computed of its links. extents: (T, X, Y, Z). header: all its fields.
+
+  violation: max |U U^dag - 1|, |det U - 1|. Keys of the header are in upper case.
+  """
 
   extents: tuple[int, int, int, int]
   precision: int
   rows: int
   plaquette: float
   link_trace: float
+  violation: float
   checksum: int
   header: dict[str, str]
 
 
-def read(path: str | os.PathLike) -> tuple[np.ndarray, Info]:
-  """Links u, complex128 [4, 3, 3, T, X, Y, Z] (mu = t, x, y, z), and what the file says.
+def read(path: str | os.PathLike, reunitarise: bool = False) -> tuple[np.ndarray, Info]:
+  """Links u, complex128 [4, 3, 3, T, X, Y, Z] (mu = t, x, y, z), and what the file says. The file may be gzip.
 
-  Checksum, plaquette, link trace and unitarity are verified; what the header does not state is a warning.
-  Raises FieldFileError.
+  reunitarise: project links on SU(3). Checksum, plaquette and unitarity are verified, the plaquette since the checksum is
+  blind to the order of numbers. A warning is what the header does not state, drift from the group of single precision's
+  size in 64 bits, or another link trace beside a right checksum and plaquette. Raises FieldFileError.
   """
-  header, start = _header(path)
-  extents = _extents(header, path)
-  rows = _choice(header, "DATATYPE", _ROWS, path)
-  order, bits = _choice(header, "FLOATING_POINT", _FLOATS, path)
-  volume = int(np.prod(extents, dtype=object))
-  expected, found = volume * 4 * rows * 3 * 2 * bits // 8, os.path.getsize(path) - start
-  if found != expected:
-    raise FieldFileError(
-      f"{path}: a lattice {extents} as {header['DATATYPE']} at {bits} bits takes {expected} bytes, the file has {found}"
-    )
-  with open(path, "rb") as handle:
-    handle.seek(start)
-    binary = handle.read(expected)
-  checksum = _checksum(binary, order)
+  with source.opened(path) as file:
+    header = _header(file)
+    rows = _choice(header, "DATATYPE", _ROWS, path)
+    order, bits = _choice(header, "FLOATING_POINT", _FLOATS, path)
+    layout = fields.Layout(_extents(header, path), f"{order}c{bits // 4}", rows)
+    sums: list[int] = []
+    u, drift = fields.read_links(file, layout, lambda sites: sums.append(_checksum(sites, order)))
+    file.require_padding()
+  checksum = sum(sums) & 0xFFFFFFFF
   _verify_checksum(header, checksum, path)
-  data = np.frombuffer(binary, f"{order}c{bits // 4}").astype(np.complex128).reshape(-1, rows, 3)
-  if not np.isfinite(data.view(np.float64)).all():
-    raise FieldFileError(f"{path}: some numbers are not finite")
-  with np.errstate(all="ignore"):
-    u = fields.from_file_order(data if rows == 3 else fields.complete_rows(data), extents)
-  fields.check_unitary(u, bits, path)
-  # Writers compute these in the precision of the links.
-  digits = 1e-6 if bits == 32 else 1e-9
+  # The checksum would not see words in another order.
+  complaint = fields.check_unitary(drift, bits, False, path)
+  digits = fields.stated_digits(drift, bits)
   plaquette, trace = fields.plaquette(u), fields.link_trace(u)
-  fields.check_stated("plaquette", plaquette, header.get("PLAQUETTE"), digits, path)
-  fields.check_stated("link trace", trace, header.get("LINK_TRACE"), digits, path)
-  return u, Info(extents, bits, rows, plaquette, trace, checksum, header)
+  missing = [key for key in ("CHECKSUM", "PLAQUETTE", "LINK_TRACE") if key not in header]
+  wrong = fields.disagreement("plaquette", plaquette, header.get("PLAQUETTE", f"{plaquette}"), digits)
+  other = fields.disagreement("link trace", trace, header.get("LINK_TRACE", f"{trace}"), digits)
+  if wrong or (other and missing):
+    raise FieldFileError(f"{path}: {wrong or other}")
+  unstated = [f"the header states no {key} to check" for key in missing]
+  fields.warn(path, *unstated, None if reunitarise else complaint, other)
+  if reunitarise:
+    fields.reunitarise(u)
+  return u, Info(layout.extents, bits, rows, plaquette, trace, drift.worst, checksum, header)
 
 
-def _header(path: str | os.PathLike) -> tuple[dict[str, str], int]:
-  """The header's fields and where the data start."""
-  with open(path, "rb") as handle:
-    text = handle.read(_MAX_HEADER)
-  if not text.startswith(b"BEGIN_HEADER"):
-    raise FieldFileError(f"{path}: the file does not start with BEGIN_HEADER, so it is not NERSC")
-  end = text.find(b"END_HEADER\n")
-  if end < 0:
-    raise FieldFileError(f"{path}: no END_HEADER in the first {_MAX_HEADER} bytes; truncated?")
+def _header(file: source.Source) -> dict[str, str]:
+  """The header's fields; the source is left where the data start.
+
+  Lines may end in CRLF, keys may be in lower case, and a line that starts with # is a comment.
+  """
+  text = file.upto(_MAX_HEADER)
+  if not text[:12].upper() == b"BEGIN_HEADER":
+    hint = formats.advice(text[: formats.HEAD], None if file.packed else file.limit)
+    raise FieldFileError(f"{file.path}: the file does not start with BEGIN_HEADER, so it is not NERSC{hint}")
+  end = re.search(rb"^[ \t]*END_HEADER[ \t]*\r?\n", text, re.MULTILINE | re.IGNORECASE)
+  if end is None:
+    raise FieldFileError(f"{file.path}: no END_HEADER in the first {_MAX_HEADER} bytes; truncated?")
   fields_: dict[str, str] = {}
-  for line in text[:end].decode("latin-1").split("\n")[1:]:
-    if not line.strip():
+  for line in text[: end.start()].decode("latin-1").split("\n")[1:]:
+    if not line.strip() or line.lstrip().startswith("#"):
       continue
     key, separator, value = (part.strip() for part in line.partition("="))
     if not separator or not key:
-      raise FieldFileError(f"{path}: the header line '{line[:60]}' is not KEY = VALUE")
+      raise FieldFileError(f"{file.path}: the header line '{line[:60].strip()}' is not KEY = VALUE")
+    key = key.upper()
     if key in fields_:
-      raise FieldFileError(f"{path}: the header states {key} twice")
+      raise FieldFileError(f"{file.path}: the header states {key} twice")
     fields_[key] = value
-  return fields_, end + len(b"END_HEADER\n")
+  file.seek(end.end())
+  return fields_
 
 
 def _choice(header: dict[str, str], key: str, options: dict, path: object):
-  value = header.get(key)
-  if value not in options:
-    raise FieldFileError(f"{path}: {key} is '{value}', it must be one of {', '.join(options)}")
-  return options[value]
+  value = header.get(key, "missing")
+  if value.upper() not in options:
+    raise FieldFileError(f"{path}: {key} is '{value[:40]}', it must be one of {', '.join(options)}")
+  return options[value.upper()]
 
 
 def _extents(header: dict[str, str], path: object) -> tuple[int, int, int, int]:
@@ -116,18 +123,17 @@ def _extents(header: dict[str, str], path: object) -> tuple[int, int, int, int]:
 def _verify_checksum(header: dict[str, str], found: int, path: object) -> None:
   stated = header.get("CHECKSUM")
   if stated is None:
-    warnings.warn(f"{path}: the header states no CHECKSUM to check", stacklevel=3)
     return
-  try:
-    number = int(stated, 16)
-  except ValueError:
-    raise FieldFileError(f"{path}: CHECKSUM = '{stated[:40]}' is no number") from None
+  if not re.fullmatch(r"(0x)?[0-9a-f]{1,16}", stated, re.IGNORECASE):
+    raise FieldFileError(f"{path}: CHECKSUM = '{stated[:40]}' is no number")
+  number = int(stated, 16)
   if number != found:
     raise FieldFileError(f"{path}: checksum {found:x}, the header says {number:x}")
 
 
-def _checksum(binary: bytes, order: str) -> int:
-  return int(np.frombuffer(binary, f"{order}u4").sum(dtype=np.uint64)) & 0xFFFFFFFF
+def _checksum(data: np.ndarray, order: str) -> int:
+  """The sum modulo 2^32 of bytes, any uint8 array, as words of the file's byte order."""
+  return int(data.view(f"{order}u4").sum(dtype=np.uint64)) & 0xFFFFFFFF
 
 
 def write(
@@ -147,6 +153,8 @@ def write(
   if rows not in (2, 3):
     raise ValueError(f"rows must be 2 or 3, not {rows}")
   u = fields.check_links(u)
+  if rows == 2:
+    u = fields.complete_rows(u)
   order, bits = _FLOATS[floating_point]
   data = fields.to_file_order(u)[..., :rows, :].astype(f"{order}c{bits // 4}").tobytes()
   t, x, y, z = u.shape[3:]
@@ -155,6 +163,12 @@ def write(
   lines += [f"DIMENSION_{i} = {n}" for i, n in enumerate((x, y, z, t), 1)]
   lines += [f"BOUNDARY_{i} = PERIODIC" for i in (1, 2, 3, 4)]
   lines += [f"LINK_TRACE = {fields.link_trace(u):.16g}", f"PLAQUETTE = {fields.plaquette(u):.16g}"]
-  lines += [f"CHECKSUM = {_checksum(data, order):x}", f"FLOATING_POINT = {floating_point}", "END_HEADER", ""]
+  lines += [
+    f"CHECKSUM = {_checksum(np.frombuffer(data, np.uint8), order):x}",
+    f"FLOATING_POINT = {floating_point}",
+    "END_HEADER",
+    "",
+  ]
   with files.atomic(path, overwrite) as handle:
-    handle.write("\n".join(lines).encode("ascii") + data)
+    handle.write("\n".join(lines).encode("ascii"))
+    handle.write(data)
