@@ -16,7 +16,6 @@ import numpy as np
 from flowqcd.io import fields, files, lime, scidac, source
 from flowqcd.io.files import FieldFileError
 
-_MAX_TEXT = 1 << 16
 _BINARY = "ildg-binary-data", "scidac-binary-data"
 
 Extents = tuple[int, int, int, int]
@@ -47,11 +46,11 @@ def read(path: str | os.PathLike, extents: Extents | None = None, reunitarise: b
   with source.opened(path) as file:
     messages = lime.index(file)
     message, binary = _field(messages, path)
-    layout = _layout(file, messages, message, binary, extents)
+    layout = _layout(messages, message, binary, extents, path)
     if binary.length != layout.size:
       raise FieldFileError(f"{path}: {layout} takes {layout.size} bytes of data, the file has {binary.length}")
-    stated = _stated_checksum(file, messages, message)
-    text = _texts(file, [*messages, message])
+    stated = _stated_checksum(messages, message, path)
+    text = _texts([*messages, message])
     file.seek(binary.start)
     sums = scidac.Checksum()
     u, drift = fields.read_links(file, layout, sums.add_sites)
@@ -81,35 +80,39 @@ def _field(messages: Messages, path: object) -> tuple[list[lime.Record], lime.Re
   raise FieldFileError(f"{path}: 0 records '{_BINARY[0]}' where one is expected")
 
 
-def _xml(file: source.Source, records: list[lime.Record], name: str) -> str | None:
+def _xml(records: list[lime.Record], name: str, path: object) -> str | None:
   """The text of the one record of that type, None if there is none. Raises FieldFileError where there are more."""
   found = [record for record in records if record.type == name]
   if len(found) > 1:
-    raise FieldFileError(f"{file.path}: {len(found)} records '{name}' where one is expected")
-  return scidac.text(lime.data(file, found[0], _MAX_TEXT), name, file.path) if found else None
+    raise FieldFileError(f"{path}: {len(found)} records '{name}' where one is expected")
+  if not found:
+    return None
+  if found[0].data is None:
+    raise FieldFileError(f"{path}: the record '{name}' has {found[0].length} bytes, at most {lime.SHORT} make sense")
+  return scidac.text(found[0].data, name, path)
 
 
 def _layout(
-  file: source.Source,
   messages: Messages,
   message: list[lime.Record],
   binary: lime.Record,
   extents: Extents | None,
+  path: object,
 ) -> fields.Layout:
   """How the links lie in the file, by its own word where it has one."""
   everything = [record for each in messages for record in each]
-  of_file = _xml(file, everything, "scidac-private-file-xml")
-  dims = _scidac_extents(of_file, file.path) if of_file else None
+  of_file = _xml(everything, "scidac-private-file-xml", path)
+  dims = _scidac_extents(of_file, path) if of_file else None
   if binary.type == "scidac-binary-data":
     if dims is None:
-      raise FieldFileError(f"{file.path}: 'scidac-binary-data' without a record 'scidac-private-file-xml'")
-    says, bits = dims, _scidac_bits(_xml(file, message, "scidac-private-record-xml") or "", file.path)
+      raise FieldFileError(f"{path}: 'scidac-binary-data' without a record 'scidac-private-file-xml'")
+    says, bits = dims, _scidac_bits(_xml(message, "scidac-private-record-xml", path) or "", path)
   else:
-    xml = _xml(file, message, "ildg-format") or _xml(file, everything, "ildg-format")
-    says, bits = _ildg_format(xml, file.path) if xml else _bare(binary.length, extents, file.path)
+    xml = _xml(message, "ildg-format", path) or _xml(everything, "ildg-format", path)
+    says, bits = _ildg_format(xml, path) if xml else _bare(binary.length, extents, path)
   for other, who in ((dims, "the record 'scidac-private-file-xml'"), (extents, "the caller")):
     if other is not None and tuple(other) != says:
-      raise FieldFileError(f"{file.path}: the file's extents (T, X, Y, Z) are {says}, {who} says {tuple(other)}")
+      raise FieldFileError(f"{path}: the file's extents (T, X, Y, Z) are {says}, {who} says {tuple(other)}")
   return fields.Layout(says, ">c16" if bits == 64 else ">c8")
 
 
@@ -159,27 +162,27 @@ def _bare(length: int, extents: Extents | None, path: object) -> tuple[Extents, 
   if extents is None:
     raise FieldFileError(f"{path}: no record 'ildg-format'; bare data need the argument extents=(T, X, Y, Z)")
   numbers = 4 * 9 * 2 * math.prod(extents)
-  if min(extents) < 1 or length * 8 not in (32 * numbers, 64 * numbers):
+  if len(extents) != 4 or min(extents) < 1 or length * 8 not in (32 * numbers, 64 * numbers):
     raise FieldFileError(f"{path}: {length} bytes of data are no field on a lattice {tuple(extents)}")
   return tuple(extents), length * 8 // numbers
 
 
-def _stated_checksum(file: source.Source, messages: Messages, message: list[lime.Record]) -> tuple[int, int] | None:
+def _stated_checksum(messages: Messages, message: list[lime.Record], path: object) -> tuple[int, int] | None:
   """(suma, sumb) from the field's own message, else from messages that have no binary data which it could be of."""
-  xml = _xml(file, message, "scidac-checksum")
+  xml = _xml(message, "scidac-checksum", path)
   if xml is None:
     free = [record for other in messages if not any(r.type in _BINARY for r in other) for record in other]
-    xml = _xml(file, free, "scidac-checksum")
+    xml = _xml(free, "scidac-checksum", path)
   if xml is None:
     return None
-  a, b = (int(scidac.tag(xml, name, r"[0-9a-fA-F]{1,8}", file.path), 16) for name in ("suma", "sumb"))
+  a, b = (int(scidac.tag(xml, name, r"[0-9a-fA-F]{1,8}", path), 16) for name in ("suma", "sumb"))
   return a, b
 
 
-def _texts(file: source.Source, messages: Messages) -> dict[str, str]:
+def _texts(messages: Messages) -> dict[str, str]:
   """Short records as text by type; of one type the last."""
-  short = [r for message in messages for r in message if r.type not in _BINARY and r.length <= _MAX_TEXT]
-  return {r.type: lime.data(file, r, _MAX_TEXT).decode("utf-8", "replace") for r in short}
+  short = [r for message in messages for r in message if r.type not in _BINARY and r.data is not None]
+  return {r.type: r.data.decode("utf-8", "replace") for r in short}
 
 
 def _other_plaquette(value: float, text: dict[str, str], digits: float) -> str | None:

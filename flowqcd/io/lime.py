@@ -17,20 +17,26 @@ _MAGIC, _VERSION = 0x456789AB, 1
 _HEADER = struct.Struct(">IHHQ128s")
 _BEGIN, _END = 1 << 15, 1 << 14
 _MAX_RECORDS = 1000
+SHORT = 1 << 16
+"""Bytes that a description or checksum may have."""
 
 
 class Record(NamedTuple):
-  """Where a record's data lie in the file, and whether it ends a message."""
+  """Where a record's data lie in the file, and whether it begins or ends a message.
+
+  data: None where there are more than SHORT bytes.
+  """
 
   type: str
   start: int
   length: int
   begins: bool
   ends: bool
+  data: bytes | None
 
 
 def index(source: Source) -> list[list[Record]]:
-  """The messages of a file, each a list of records. Data are not read.
+  """The messages of a file, each a list of records. Data beyond SHORT bytes are passed over.
 
   Zeros may follow the last record. Raises FieldFileError for anything that is not whole LIME; a last record without the
   flag message-end means that the file was cut between two records.
@@ -73,22 +79,13 @@ def _record(source: Source, header: bytes) -> Record:
     raise FieldFileError(f"{source.path}: the record at byte {at} has LIME version {version}, only 1 is known")
   what = f"the record at byte {at}"
   source.claim(length, what)
+  data = source.read(length, what) if length <= SHORT else None
   source.seek(start + length)
   if source.tell() < start + length:
     raise FieldFileError(f"{source.path}: {what} claims {length} bytes, {source.tell() - start} are left; truncated?")
   source.upto(-length % 8)
   type_ = name.split(b"\0")[0].decode("latin-1")
-  return Record(type_, start, length, bool(flags & _BEGIN), bool(flags & _END))
-
-
-def data(source: Source, record: Record, most: int) -> bytes:
-  """A record's data. Raises FieldFileError where there are more than `most` bytes."""
-  if record.length > most:
-    raise FieldFileError(
-      f"{source.path}: the record '{record.type}' has {record.length} bytes, at most {most} make sense"
-    )
-  source.seek(record.start)
-  return source.read(record.length, f"the record '{record.type}'")
+  return Record(type_, start, length, bool(flags & _BEGIN), bool(flags & _END), data)
 
 
 def write(handle: BinaryIO, records: Iterable[tuple[str, bytes]]) -> None:

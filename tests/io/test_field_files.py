@@ -170,8 +170,9 @@ def _drifted(u, drift):
 def test_links_of_single_precision_are_read_from_64_bits(tmp_path, u):
   single = u.astype(np.complex64)
   ildg.write(tmp_path / "a", single)
-  with pytest.warns(UserWarning, match="special unitary to"):
+  with pytest.warns(UserWarning, match="special unitary to") as said:
     np.testing.assert_array_equal(ildg.read(tmp_path / "a")[0], single)
+  assert said[0].filename == __file__
 
 
 @pytest.mark.parametrize("form", ["nersc", "ildg without checksum"])
@@ -375,8 +376,11 @@ def test_what_a_nersc_header_does_not_state_is_a_warning(tmp_path, u, key):
 def _records(path):
   """Pairs of type and content of a LIME file."""
   with source.opened(path) as file:
-    found = [record for message in lime.index(file) for record in message]
-    return [(record.type, lime.data(file, record, record.length)) for record in found]
+    records, contents = [record for message in lime.index(file) for record in message], []
+    for record in records:
+      file.seek(record.start)
+      contents.append((record.type, file.read(record.length, record.type)))
+  return contents
 
 
 def _write(path, *messages):

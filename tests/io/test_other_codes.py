@@ -1,5 +1,6 @@
 """Files that other codes wrote, with the values that those codes print (tests/data/other-codes/README.md)."""
 
+import re
 import warnings
 
 import numpy as np
@@ -68,8 +69,9 @@ def test_double_promoted_from_single_is_read_with_a_warning():
 def test_bare_record_needs_extents():
   with pytest.raises(FieldFileError, match=r"extents=\(T, X, Y, Z\)"):
     ildg.read(OTHERS / "julia_bare_record.ildg")
-  with pytest.raises(FieldFileError, match=r"no field on a lattice \(4, 4, 4, 5\)"):
-    ildg.read(OTHERS / "julia_bare_record.ildg", extents=(4, 4, 4, 5))
+  for extents in ((4, 4, 4, 5), (4, 4, 16), (-4, -4, 4, 4)):
+    with pytest.raises(FieldFileError, match=rf"no field on a lattice {re.escape(str(extents))}"):
+      ildg.read(OTHERS / "julia_bare_record.ildg", extents=extents)
   with pytest.warns(UserWarning, match="no SciDAC checksum"):
     _, info = ildg.read(OTHERS / "julia_bare_record.ildg", extents=(4, 4, 4, 4))
   assert info.plaquette == pytest.approx(0.614790430840494, abs=1e-14)
