@@ -46,7 +46,9 @@ def text(data: bytes, what: str, path: object) -> str:
   found = re.search(rb"<!\s*(DOCTYPE|ENTITY)", data, re.IGNORECASE)
   if found:
     raise FieldFileError(f"{path}: the record '{what}' has a {found[1].decode().upper()} declaration, which is refused")
-  return re.sub(r"<!--.*?-->", "", data.decode("latin-1"), flags=re.DOTALL)
+  # Not by a pattern, which would look for the end of every comment that has none.
+  first, *others = data.decode("latin-1").split("<!--")
+  return first + "".join(part.partition("-->")[2] for part in others)
 
 
 def tag(xml: str, name: str, pattern: str, path: object) -> str:

@@ -1,7 +1,9 @@
 """A stranger's file is believed in nothing that costs memory or time, and no entity of its XML is expanded."""
 
+import contextlib
 import gzip
 import re
+import time
 import tracemalloc
 
 import numpy as np
@@ -98,6 +100,16 @@ _LAUGHS = b'<!DOCTYPE a [<!ENTITY l0 "2">%s]>' % b"".join(
 def test_entities_are_refused(tmp_path, declaration, number, word):
   xml = XML.replace(b"?><", b"?>" + declaration + b"<", 1).replace(b"<lx>2<", b"<lx>" + number + b"<")
   _refuse(ildg.read, tmp_path / "a", _with_format(xml), f"'ildg-format' has a {word} declaration, which is refused")
+
+
+@pytest.mark.parametrize("piece", [b"<!--", b"<lx>", b"<a:lx ", b"< ", b"<!", b"<lx " + b" " * 1000])
+def test_a_description_that_is_all_beginnings_takes_no_time(tmp_path, piece):
+  (tmp_path / "a").write_bytes(_with_format(XML[:-13] + piece * (60000 // len(piece)) + b"</ildgFormat>"))
+  start = time.process_time()
+  with contextlib.suppress(FieldFileError):
+    ildg.read(tmp_path / "a")
+  # Milliseconds; a pattern that goes back for each beginning takes ten seconds.
+  assert time.process_time() - start < 1
 
 
 def test_the_test_of_entities_replaces_the_description(tmp_path):
