@@ -45,12 +45,13 @@ class Info(NamedTuple):
   header: dict[str, str]
 
 
-def read(path: str | os.PathLike, reunitarise: bool = False) -> tuple[np.ndarray, Info]:
+def read(path: str | os.PathLike, reunitarise: bool = False, check_plaquette: bool = True) -> tuple[np.ndarray, Info]:
   """Links u, complex128 [4, 3, 3, T, X, Y, Z] (mu = t, x, y, z), and what the file says. The file may be gzip.
 
   reunitarise: project links on SU(3). Checksum, plaquette and unitarity are verified, the plaquette since the checksum is
   blind to the order of numbers. A warning is what the header does not state, drift from the group of single precision's
-  size in 64 bits, or another link trace beside a right checksum and plaquette. Raises FieldFileError.
+  size in 64 bits, or another link trace beside a right checksum and plaquette. check_plaquette=False makes another
+  plaquette a warning, for writers that state a wrong one. Raises FieldFileError.
   """
   with source.opened(path) as file:
     header = _header(file)
@@ -69,10 +70,10 @@ def read(path: str | os.PathLike, reunitarise: bool = False) -> tuple[np.ndarray
   missing = [key for key in ("CHECKSUM", "PLAQUETTE", "LINK_TRACE") if key not in header]
   wrong = fields.disagreement("plaquette", plaquette, header.get("PLAQUETTE", f"{plaquette}"), digits)
   other = fields.disagreement("link trace", trace, header.get("LINK_TRACE", f"{trace}"), digits)
-  if wrong or (other and missing):
-    raise FieldFileError(f"{path}: {wrong or other}")
+  if check_plaquette and (wrong or (other and missing)):
+    raise FieldFileError(f"{path}: {wrong or other} (check_plaquette=False makes that a warning)")
   unstated = [f"the header states no {key} to check" for key in missing]
-  fields.warn(path, *unstated, None if reunitarise else complaint, other)
+  fields.warn(path, *unstated, None if reunitarise else complaint, wrong, other)
   if reunitarise:
     fields.reunitarise(u)
   return u, Info(layout.extents, bits, rows, plaquette, trace, drift.worst, checksum, header)
