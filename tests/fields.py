@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from flowqcd.io import fields as files
 from flowqcd.io import ildg, nersc
 from flowqcd.lattice import group, sites
 
@@ -34,6 +35,19 @@ def haar_in_numpy(lattice: tuple[int, int, int, int], seed: int = 0) -> np.ndarr
   q = q * (diagonal / np.abs(diagonal))[..., None, :]
   q[..., 0, :] /= np.linalg.det(q)[..., None]
   return np.ascontiguousarray(np.moveaxis(q, (-2, -1), (1, 2)))
+
+
+def openqcd_bytes(u: np.ndarray) -> bytes:
+  """The bytes of openQCD's format, site by site from its definition. [4, 3, 3, *L]."""
+  lattice = u.shape[3:]
+  parts = [np.array(lattice, "<i4").tobytes(), np.array(3 * files.plaquette(u), "<f8").tobytes()]
+  for site in np.ndindex(*lattice):
+    if sum(site) % 2:
+      for mu in range(4):
+        behind = tuple((n - (i == mu)) % lattice[i] for i, n in enumerate(site))
+        for at in (site, behind):
+          parts.append(u[(mu, slice(None), slice(None), *at)].astype("<c16").tobytes())
+  return b"".join(parts)
 
 
 def gauge_function(nc: int, lattice: tuple[int, ...], seed: int = 1, dtype=jnp.complex128):

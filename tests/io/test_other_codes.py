@@ -5,7 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
-from fields import DATA, haar_in_numpy
+from fields import DATA, haar_in_numpy, openqcd_bytes
 
 from flowqcd.io import fields, ildg, milc, nersc, openqcd
 from flowqcd.io.files import FieldFileError
@@ -77,23 +77,10 @@ def test_bare_record_needs_extents():
   assert info.plaquette == pytest.approx(0.614790430840494, abs=1e-14)
 
 
-def _openqcd(u):
-  """The bytes of openQCD's format, site by site from its definition."""
-  lattice = u.shape[3:]
-  parts = [np.array(lattice, "<i4").tobytes(), np.array(3 * fields.plaquette(u), "<f8").tobytes()]
-  for site in np.ndindex(*lattice):
-    if sum(site) % 2:
-      for mu in range(4):
-        behind = tuple((n - (i == mu)) % lattice[i] for i, n in enumerate(site))
-        for at in (site, behind):
-          parts.append(u[(mu, slice(None), slice(None), *at)].astype("<c16").tobytes())
-  return b"".join(parts)
-
-
 @pytest.mark.parametrize("lattice", [(4, 2, 2, 2), (2, 2, 4, 6)])
 def test_openqcd(tmp_path, lattice):
   u, path = haar_in_numpy(lattice), tmp_path / "a"
-  content = _openqcd(u)
+  content = openqcd_bytes(u)
   path.write_bytes(content)
   back, info = openqcd.read(path)
   np.testing.assert_array_equal(back, u)
@@ -114,7 +101,7 @@ def _hirep(nc):
   "name, content",
   [
     ("MILC version 5 format, which flowqcd.io.milc reads", lambda: (OTHERS / "milc_v5_l4444").read_bytes()),
-    ("openQCD format, which flowqcd.io.openqcd reads", lambda: _openqcd(haar_in_numpy((2, 2, 2, 2)))),
+    ("openQCD format, which flowqcd.io.openqcd reads", lambda: openqcd_bytes(haar_in_numpy((2, 2, 2, 2)))),
     ("HiRep format, which cannot be read", lambda: _hirep(2)),
     ("HiRep format, which cannot be read", lambda: _hirep(3)),
     ("HDF5 format", lambda: b"\x89HDF\r\n\x1a\n" + bytes(100)),
