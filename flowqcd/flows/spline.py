@@ -70,34 +70,30 @@ def _knots(logits: Array) -> Array:
 def forward(spline: Spline, x: Array) -> Value:
   """y(x) and log dy/dx, from [0, 1] to itself; beyond the ends it goes on in a straight line. x: [...]."""
   inside, bin_ = _locate(spline.x, x)
-  x0, w, y0, h, d0, d1 = _bin(spline, bin_)
-  s = h / w
-  # Clipped before the formula: its value beyond the ends would overflow, and a NaN there survives in gradients.
-  xi = jnp.clip((inside - x0) / w, 0, 1)
-  product = xi * (1 - xi)
-  denominator = s + (d0 + d1 - 2 * s) * product
-  y = y0 + h * (s * xi**2 + d0 * product) / denominator
-  logderiv = _log_derivative(s, d0, d1, xi, product, denominator)
+  _, y0, w, h, d0, d1 = _bin(spline, bin_)
+  s, (xi, rest) = h / w, _fractions(spline.x, bin_, inside)
+  y = y0 + h * xi * (s * xi + d0 * rest) / _denominator(s, d0, d1, xi, rest)
+  logderiv = _log_derivative(s, d0, d1, xi, rest)
   return Value(y + (x - inside) * jnp.exp(logderiv), logderiv)
 
 
 def inverse(spline: Spline, y: Array) -> Value:
-  """x(y) and log dx/dy: the inverse of `forward`."""
+  """x(y) and log dx/dy: the inverse of `forward`.
+
+  xi = 2 s eta / (2 s eta + q + r), eta = (y - y_k)/h_k, q = d_k (1-eta) - d_{k+1} eta, r^2 = q^2 + 4 s^2 eta (1-eta).
+  """
   inside, bin_ = _locate(spline.y, y)
-  x0, w, y0, h, d0, d1 = _bin(spline, bin_)
-  s = h / w
-  eta = jnp.clip((inside - y0) / h, 0, 1)
-  mixed = d0 + d1 - 2 * s
-  a = s - d0 + eta * mixed
-  b = d0 - eta * mixed
-  c = -s * eta
-  # The root in [0, 1], in the form without cancellation; the discriminant is positive for monotone bins.
-  root = jnp.sqrt(jnp.maximum(b * b - 4 * a * c, 0))
-  xi = jnp.clip(2 * -c / (b + root), 0, 1)
-  product = xi * (1 - xi)
-  logderiv = _log_derivative(s, d0, d1, xi, product, s + mixed * product)
-  x = x0 + w * xi + (y - inside) * jnp.exp(-logderiv)
-  return Value(x, -logderiv)
+  x0, _, w, h, d0, d1 = _bin(spline, bin_)
+  s, (eta, rest) = h / w, _fractions(spline.y, bin_, inside)
+  up, down, q = 2 * s * eta, 2 * s * rest, d0 * rest - d1 * eta
+  # The radicand is a sum of squares: at the ends it is a slope's, so that its root has a derivative everywhere.
+  root, lower = jnp.sqrt(q * q + up * down), q >= 0
+  # Since (r + q)(r - q) = up * down, xi : 1 - xi is up : r + q or r - q : down. Neither sum cancels in its case.
+  ratio = jnp.where(lower, up, down) / (root + jnp.where(lower, q, -q))
+  major, minor = 1 / (1 + ratio), ratio / (1 + ratio)
+  xi, other = jnp.where(lower, minor, major), jnp.where(lower, major, minor)
+  logderiv = _log_derivative(s, d0, d1, xi, other)
+  return Value(x0 + w * xi + (y - inside) * jnp.exp(-logderiv), -logderiv)
 
 
 def circular_forward(spline: Spline, x: Array) -> Value:
@@ -116,23 +112,47 @@ def _modulo_one(x: Array) -> Array:
   return x - jnp.floor(x)
 
 
+def _unit(x: Array) -> Array:
+  """x moved into [0, 1], with derivative one at the ends too: that of `jnp.clip` is a half there, and knots are ends."""
+  return jnp.where(x < 0, 0, jnp.where(x > 1, 1, x))
+
+
 def _locate(knots: Array, x: Array) -> tuple[Array, Array]:
   """x moved into [0, 1], and a one-hot bin [K, ...]. Comparisons and sums vectorise; searches and gathers do not."""
-  inside = jnp.clip(x, 0, 1)
+  inside = _unit(x)
   above = (inside >= knots[1:-1]).astype(x.dtype)
   one = jnp.ones_like(above[:1])
   return inside, jnp.concatenate([one, above]) - jnp.concatenate([above, 0 * one])
 
 
+def _pick(one_hot: Array, v: Array) -> Array:
+  return jnp.sum(one_hot * v, axis=0)
+
+
 def _bin(spline: Spline, one_hot: Array) -> tuple[Array, ...]:
-  pick = lambda v: jnp.sum(one_hot * v, axis=0)
+  """x_k, y_k, w_k, h_k, d_k, d_{k+1} of the chosen bins."""
   x, y, d = spline.x, spline.y, spline.slope
-  return pick(x[:-1]), pick(jnp.diff(x, axis=0)), pick(y[:-1]), pick(jnp.diff(y, axis=0)), pick(d[:-1]), pick(d[1:])
+  each = x[:-1], y[:-1], jnp.diff(x, axis=0), jnp.diff(y, axis=0), d[:-1], d[1:]
+  return tuple(_pick(one_hot, v) for v in each)
 
 
-def _log_derivative(s: Array, d0: Array, d1: Array, xi: Array, product: Array, denominator: Array) -> Array:
-  numerator = d1 * xi**2 + 2 * s * product + d0 * (1 - xi) ** 2
-  return 2 * jnp.log(s) + jnp.log(numerator) - 2 * jnp.log(denominator)
+def _fractions(knots: Array, one_hot: Array, inside: Array) -> tuple[Array, Array]:
+  """How far a point is from the lower and from the upper knot of its bin, both in [0, 1] with sum one.
+
+  One less the other would round where a bin is steep and a point near its end.
+  """
+  width = _pick(one_hot, jnp.diff(knots, axis=0))
+  return _unit((inside - _pick(one_hot, knots[:-1])) / width), _unit((_pick(one_hot, knots[1:]) - inside) / width)
+
+
+def _denominator(s: Array, d0: Array, d1: Array, xi: Array, rest: Array) -> Array:
+  """s + (d_k + d_{k+1} - 2 s) xi (1-xi) as a sum of positive terms; rest: 1 - xi."""
+  return s * (xi**2 + rest**2) + (d0 + d1) * xi * rest
+
+
+def _log_derivative(s: Array, d0: Array, d1: Array, xi: Array, rest: Array) -> Array:
+  numerator = d1 * xi**2 + 2 * s * xi * rest + d0 * rest**2
+  return 2 * jnp.log(s) + jnp.log(numerator) - 2 * jnp.log(_denominator(s, d0, d1, xi, rest))
 
 
 def end_ratios(spline: Spline, x: Array, y: Array) -> tuple[Array, Array]:
@@ -141,12 +161,12 @@ def end_ratios(spline: Spline, x: Array, y: Array) -> tuple[Array, Array]:
   Ratios of zeros at the ends, from the formula of the end bins with the zero divided out; finite there, and smooth.
   """
   inside, bin_ = _locate(spline.x, x)
-  x0, w, _, h, d0, d1 = _bin(spline, bin_)
-  s, xi = h / w, jnp.clip((inside - x0) / w, 0, 1)
-  denominator = s + (d0 + d1 - 2 * s) * xi * (1 - xi)
+  _, _, w, h, d0, d1 = _bin(spline, bin_)
+  s, (xi, rest) = h / w, _fractions(spline.x, bin_, inside)
+  denominator = _denominator(s, d0, d1, xi, rest)
   first, last = bin_[0] > 0, bin_[-1] > 0
   # Divided only where the bin keeps the denominator away from zero: elsewhere NaN would survive in the gradient.
   ratio = lambda end, a, b: jnp.where(end, 1, a) / jnp.where(end, 1, b)
-  low = jnp.where(first, s * (s * xi + d0 * (1 - xi)) / denominator, ratio(first, y, x))
-  high = jnp.where(last, s * (s * (1 - xi) + d1 * xi) / denominator, ratio(last, 1 - y, 1 - x))
+  low = jnp.where(first, s * (s * xi + d0 * rest) / denominator, ratio(first, y, x))
+  high = jnp.where(last, s * (s * rest + d1 * xi) / denominator, ratio(last, 1 - y, 1 - x))
   return jnp.log(low), jnp.log(high)

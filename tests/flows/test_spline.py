@@ -112,3 +112,74 @@ def test_end_ratios_are_ratios_and_stay_finite_at_the_ends():
     np.testing.assert_allclose(ends[index], np.log(s.slope[index]), atol=1e-10)
     gradient = jax.grad(lambda s, x: sum(jnp.sum(r) for r in spline.end_ratios(s, x, spline.forward(s, x).y)), (0, 1))
     assert all(np.isfinite(g).all() for g in jax.tree.leaves(gradient(s, jnp.full(N, x))))
+
+
+def _single_and_double(scale=3.0, bins=6, count=2000):
+  """Random splines in single precision, and the same knots in double."""
+  parameters = scale * jax.random.normal(jax.random.key(3), (spline.num_parameters(bins), count), jnp.float32)
+  single = spline.make(parameters)
+  return single, jax.tree.map(lambda v: v.astype(jnp.float64), single)
+
+
+def _places(s):
+  """Ends, the numbers next to them, knots, points between and beyond; each the image of many splines."""
+  count = s.y.shape[-1]
+  random = jnp.asarray(np.random.default_rng(2).uniform(0, 1, count), jnp.float32)
+  fixed = [0.0, 1.0, 1 - 2.0**-24, 1e-30, -0.5, 1.5]
+  return [random, *s.y[1:-1], *(jnp.full(count, y, jnp.float32) for y in fixed)]
+
+
+def test_single_precision_inverse_is_good_to_rounding():
+  single, double = _single_and_double()
+  inverse, forward = jax.jit(spline.inverse), jax.jit(spline.forward)
+  eps = np.finfo(np.float32).eps
+  for y in _places(single):
+    x = inverse(single, y).y
+    image = forward(double, x.astype(jnp.float64))
+    # Rounding x alone moves the image by dy/dx, which reaches a thousand; beyond the ends the slope is rounded too.
+    allowed = eps * (np.abs(y) + np.abs(x) * np.exp(image.logderiv) + 100 * ((y < 0) | (y > 1)))
+    assert (np.abs(image.y - y) <= 2 * allowed).all()
+    assert ((x >= 0) & (x <= 1) | (y < 0) | (y > 1)).all()
+
+
+@pytest.mark.parametrize("output", [0, 1])
+def test_single_precision_gradients_of_the_inverse_are_those_of_double(output):
+  single, double = _single_and_double()
+  gradient = jax.jit(jax.grad(lambda s, y: jnp.sum(spline.inverse(s, y)[output]), (0, 1)))
+  for y in _places(single):
+    found, exact = gradient(single, y), gradient(double, y.astype(jnp.float64))
+    stack = lambda tree: np.concatenate([np.asarray(v, float).reshape(-1, len(y)) for v in jax.tree.leaves(tree)])
+    found, exact = stack(found), stack(exact)
+    # NaN compares false.
+    assert (np.linalg.norm(found - exact, axis=0) <= 1e-4 * np.linalg.norm(exact, axis=0)).all()
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_a_steep_last_bin_has_the_implicit_gradient_at_its_end(dtype):
+  parameters, one = jnp.asarray([0, -3, 0, 3, 0, 0, -8], dtype), jnp.ones((), dtype)
+  s = spline.make(parameters)
+  at = lambda s, y: spline.inverse(s, y).y
+  # At y = 1, dx/dy = 1/d_2, and only the top knots move x.
+  x, (by_knots, slope) = jax.jit(jax.value_and_grad(at, (0, 1)))(s, one)
+  assert x == 1
+  np.testing.assert_allclose(slope, 1 / s.slope[-1], rtol=1e-6)
+  np.testing.assert_allclose(by_knots.x, [0, 0, 1], atol=1e-6)
+  np.testing.assert_allclose(by_knots.y, [0, 0, -1 / s.slope[-1]], rtol=1e-6)
+  # The other mode of differentiation, under vmap.
+  of_parameters = lambda p: spline.inverse(spline.make(p), one).logderiv
+  forward_mode = jax.jit(jax.vmap(lambda t: jax.jvp(of_parameters, (parameters,), (t,))[1]))(jnp.eye(7, dtype=dtype))
+  np.testing.assert_allclose(forward_mode, jax.jit(jax.grad(of_parameters))(parameters), rtol=1e-5, atol=1e-5)
+  if dtype == jnp.float64:
+    # Second derivatives too: log dx/dy changes by x''/x' with y.
+    orders = lambda y: (jax.grad(at, 1)(s, y), jax.grad(jax.grad(at, 1), 1)(s, y))
+    (slope, curvature) = jax.jit(orders)(one - 1e-3)
+    change = jax.jit(jax.grad(lambda y: spline.inverse(s, y).logderiv))(one - 1e-3)
+    np.testing.assert_allclose(curvature / slope, change, rtol=1e-8)
+
+
+def test_the_slope_is_whole_at_knots_and_ends():
+  s = _random()
+  for knots, map_ in ((s.x, spline.forward), (s.y, spline.inverse)):
+    at = jax.grad(lambda x, f=map_: (jnp.sum(f(s, x).y), f(s, x).logderiv), has_aux=True)
+    slopes, logderivs = jax.jit(jax.vmap(at))(knots)
+    np.testing.assert_allclose(slopes, jnp.exp(logderivs), rtol=1e-8)
