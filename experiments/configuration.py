@@ -7,6 +7,8 @@ A configuration is a tree of frozen dataclasses. `--preset` names an instance, a
 from __future__ import annotations
 
 import dataclasses
+import logging
+import os
 import re
 import sys
 import types
@@ -143,6 +145,7 @@ def run(main: Any, presets: Mapping[str, T], default: str) -> None:
   )
   flags.DEFINE_integer("num_processes", None, "Several hosts: how many processes there are.")
   flags.DEFINE_integer("process_id", None, "Several hosts: which of them this is, from 0.")
+  flags.DEFINE_float("coordinator_timeout", 300.0, "Several hosts: seconds to wait until all processes are there.")
   app.run(guarded, flags_parser=_parse_flags)
 
 
@@ -153,8 +156,16 @@ def _join_hosts() -> None:
     if values.num_processes is not None or values.process_id is not None:
       raise ValueError("--num_processes and --process_id need --coordinator")
     return
-  known = values.coordinator == "auto"
-  distributed.initialise_hosts(None if known else values.coordinator, values.num_processes, values.process_id)
+  # JAX says at length that it is waiting.
+  logging.getLogger("jax._src.distributed").setLevel(logging.WARNING)
+  coordinator = None if values.coordinator == "auto" else values.coordinator
+  try:
+    distributed.initialise_hosts(coordinator, values.num_processes, values.process_id, values.coordinator_timeout)
+  except TimeoutError as error:
+    sys.stderr.write(f"error: {error}\n")
+    sys.stderr.flush()
+    # JAX's connection is still waiting, and an ordinary exit would abort on it.
+    os._exit(1)
 
 
 def _parse_flags(argv: Sequence[str]) -> Sequence[str]:

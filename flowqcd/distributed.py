@@ -6,6 +6,7 @@ index, never by the device that happens to run it, so results do not depend on h
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -19,14 +20,41 @@ from flowqcd.types import Array, Key
 
 Tree = TypeVar("Tree")
 _AXIS = "devices"
+_FOREVER = 10**6  # Seconds; JAX keeps them as milliseconds in 32 bits.
 
 
-def initialise_hosts(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
+def initialise_hosts(
+  coordinator: str | None, num_processes: int | None, process_id: int | None, timeout: float = 300.0
+) -> None:
   """Join a multi-host run; call before any other use of JAX. All None lets JAX detect a known cluster.
 
-  Raises what `jax.distributed.initialize` raises when the coordinator cannot be reached.
+  timeout: seconds to wait for the others. Raises TimeoutError after that, and the process should then end at once, by
+  os._exit: JAX goes on waiting. Raises ValueError for a coordinator that is not address:port, a timeout that is not
+  positive, and what `jax.distributed.initialize` raises.
   """
-  jax.distributed.initialize(coordinator, num_processes, process_id)
+  if coordinator is not None and not coordinator.rpartition(":")[2].isdigit():
+    raise ValueError(f"the coordinator must be address:port, not {coordinator}")
+  if not timeout > 0:
+    raise ValueError(f"the time to wait for other processes must be positive, not {timeout} s")
+  raised: list[BaseException] = []
+
+  def join() -> None:
+    try:
+      jax.distributed.initialize(coordinator, num_processes, process_id, initialization_timeout=_FOREVER)
+    except BaseException as error:  # Raised again by the caller.
+      raised.append(error)
+
+  # JAX's own timeout ends the process from C++, with a stack trace. So the wait is another thread's, and has no end.
+  waiting = threading.Thread(target=join, daemon=True)
+  waiting.start()
+  waiting.join(timeout)
+  if waiting.is_alive():
+    where = "that JAX detected" if coordinator is None else coordinator
+    count = "all" if num_processes is None else num_processes
+    who = "" if process_id is None else f"; this is process {process_id}"
+    raise TimeoutError(f"coordinator {where}: expected {count} processes, not all there after {timeout:g} s{who}")
+  if raised:
+    raise raised[0]
 
 
 def is_first_process() -> bool:

@@ -1,6 +1,7 @@
 import dataclasses
 import os
 import pathlib
+import socket
 import subprocess
 import sys
 
@@ -22,12 +23,12 @@ BINARIES = [
 ]
 
 
-def _run(binary, *flags, folder=None):
+def _run(binary, *flags, folder=None, timeout=300):
   environment = os.environ | {"PYTHONPATH": str(ROOT)}
   output = [f"--config.output={folder}"] if folder else []
   return subprocess.run(
     [sys.executable, "-m", f"experiments.{binary}", *flags, *output],
-    capture_output=True, text=True, env=environment, cwd=ROOT, timeout=300,
+    capture_output=True, text=True, env=environment, cwd=ROOT, timeout=timeout,
   )  # fmt: skip
 
 
@@ -102,12 +103,27 @@ def test_help_is_complete(binary):
   (["--config.theory.beta=much"], "a number"),
   (["stray"], "stray"),
   (["--config.theory.lattice=4,4,4,5", "--preset=reproduce"], "even extents"),
+  (["--coordinator=localhost", "--num_processes=2", "--process_id=0"], "address:port"),
+  (["--coordinator=localhost:1", "--num_processes=2", "--process_id=0", "--coordinator_timeout=0"], "positive"),
 ])  # fmt: skip
 def test_mistakes_get_one_line_and_status_two(tmp_path, flags, words):
   result = _run("sample", "--preset=smoke", *flags, folder=tmp_path / "a")
   assert result.returncode == 2
   assert len(result.stderr.strip().splitlines()) == 1 and result.stderr.startswith("error: ")
   assert words in result.stderr
+  assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize("process", [0, 1])
+def test_a_lonely_process_ends_with_one_line(tmp_path, process):
+  with socket.socket() as free:
+    free.bind(("localhost", 0))
+    address = f"localhost:{free.getsockname()[1]}"
+  hosts = [f"--coordinator={address}", "--num_processes=2", f"--process_id={process}", "--coordinator_timeout=3"]
+  result = _run("train_marginal", "--preset=smoke", *hosts, folder=tmp_path / "a", timeout=100)
+  assert result.returncode == 1
+  line = f"error: coordinator {address}: expected 2 processes, not all there after 3 s; this is process {process}\n"
+  assert result.stderr == line
   assert not (tmp_path / "a").exists()
 
 
