@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -37,21 +38,25 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def of_input(function: F) -> F:
-  """Run `function` in 64-bit mode when its first argument is a NumPy array of 64-bit numbers.
+  """`function` computed in the precision of its first argument; NumPy in, NumPy out.
 
-  JAX would otherwise round complex128 input to complex64 without a word. JAX arrays carry their precision with them,
-  and under a trace the caller has chosen: both are left alone.
+  JAX would otherwise round complex128 input to complex64 without a word, and so would the next line with a 64-bit JAX
+  result: hence 64-bit mode for 64-bit arrays, and NumPy results for a NumPy array. JAX arrays carry their precision with
+  them, and under a trace the caller has chosen: both are left alone.
   """
 
   @functools.wraps(function)
   def wrapped(u: Any, *args: Any, **kwargs: Any) -> Any:
-    if isinstance(u, np.ndarray) and u.dtype in (np.complex128, np.float64):
-      with jax.enable_x64(True):
-        return function(jnp.asarray(u), *args, **kwargs)
-    if isinstance(u, jax.Array) and not isinstance(u, jax.core.Tracer):
-      if u.dtype in (np.complex128, np.float64) and not jax.config.jax_enable_x64:
-        with jax.enable_x64(True):
-          return function(u, *args, **kwargs)
-    return function(jnp.asarray(u), *args, **kwargs)
+    if isinstance(u, jax.core.Tracer):
+      return function(u, *args, **kwargs)
+    wide = getattr(u, "dtype", None) in (np.complex128, np.float64) and not jax.config.jax_enable_x64
+    with jax.enable_x64(True) if wide else contextlib.nullcontext():
+      result = function(jnp.asarray(u), *args, **kwargs)
+    return jax.tree.map(_to_numpy, result) if isinstance(u, np.ndarray) else result
 
   return wrapped  # type: ignore[return-value]
+
+
+def _to_numpy(x: Any) -> Any:
+  """A JAX array as an array of NumPy's that can be written to, or as a scalar of NumPy's; what is traced stays so."""
+  return np.array(x)[()] if isinstance(x, jax.Array) and not isinstance(x, jax.core.Tracer) else x

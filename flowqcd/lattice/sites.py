@@ -9,6 +9,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 import numpy as np
 
+from flowqcd.lattice import precision
 from flowqcd.types import Array
 
 Extents = tuple[int, ...]
@@ -62,6 +63,7 @@ def coordinates(lattice: Extents) -> np.ndarray:
   return np.indices(lattice)
 
 
+@precision.of_input
 def gauge_transform(u: Array, g: Array) -> Array:
   """U'_mu(x) = g(x) U_mu(x) g(x+mu)^dag. u: [Nd, Nc, Nc, *L], g: [Nc, Nc, *L]."""
   lattice = extents(u)
@@ -71,17 +73,20 @@ def gauge_transform(u: Array, g: Array) -> Array:
   return unflatten(moved, lattice)
 
 
+@precision.of_input
 def translate(x: Array, offset: tuple[int, ...]) -> Array:
   """y(s) = x(s - offset) on the last len(offset) axes, periodic."""
   axes = tuple(range(-len(offset), 0))
   return jnp.roll(x, offset, axis=axes)
 
 
+@precision.of_input
 def from_sites_first(u: Array) -> Array:
   """Links [*L, Nd, Nc, Nc] of other codes -> [Nd, Nc, Nc, *L]."""
   return jnp.moveaxis(u, (-3, -2, -1), (0, 1, 2))
 
 
+@precision.of_input
 def to_sites_first(u: Array) -> Array:
   """Links [Nd, Nc, Nc, *L] -> [*L, Nd, Nc, Nc]."""
   return jnp.moveaxis(u, (0, 1, 2), (-3, -2, -1))

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from flowqcd.lattice import group, loops, sites
+from flowqcd.lattice import group, loops, precision, sites
 from flowqcd.types import Action, Array, Refreshed, ScalarFunction
 
 LineCouplings = Sequence[float | Array]
 """One for each direction, or none at all."""
 
 
+@precision.of_input
 def wilson(u: Array, beta: float) -> Array:
   """Wilson gauge action, -(beta/Nc) sum_x sum_{mu<nu} Re tr P_{mu nu}(x).
 
@@ -22,6 +23,7 @@ def wilson(u: Array, beta: float) -> Array:
   return -(beta / u.shape[1]) * jnp.sum(loops.plaquette_traces(u).real)
 
 
+@precision.of_input
 def wilson_force(u: Array, beta: float) -> Array:
   """T^a d^a S of the Wilson action: (beta/(2 Nc)) TA(M), M the sum of plaquettes that start with the link.
 
@@ -32,6 +34,7 @@ def wilson_force(u: Array, beta: float) -> Array:
   return sites.unflatten(force, lattice)
 
 
+@precision.of_input
 def winding(u: Array, couplings: LineCouplings) -> Array:
   """sum_mu couplings_mu sum Re tr of the lines that wind around direction mu, each line once. u: [Nd, Nc, Nc, *L].
 
@@ -45,6 +48,7 @@ def winding(u: Array, couplings: LineCouplings) -> Array:
   return total
 
 
+@precision.of_input
 def winding_force(u: Array, couplings: LineCouplings) -> Array:
   """T^a d^a of `winding`: -(coupling_mu/2) TA(line), the line from the start of the link. [Nd, Nc, Nc, *L], as u."""
   lattice, v = sites.extents(u), sites.flatten(u)

@@ -1,7 +1,7 @@
 """What is measured on a configuration: plaquette, Polyakov loop, pion correlator, topological charge, energy density.
 
 Equation numbers are those of arXiv:2208.03832. All take NumPy or JAX links [Nd, Nc, Nc, *L] and compute in their
-precision.
+precision. NumPy links have results of NumPy's, so that double precision survives what is done with them next.
 """
 
 from __future__ import annotations
@@ -97,6 +97,7 @@ def _even_odd_solver(u: Array, kappa: float, boundary: Boundary | None, sources:
   return jax.vmap(solve)(sources)
 
 
+@precision.of_input
 def field_strength(u: Array) -> Array:
   """Clover F_{mu nu}(x) = TA(sum of the four leaves)/4, antihermitian: [planes, Nc, Nc, V], planes as in loops.planes."""
   lattice = sites.extents(u)

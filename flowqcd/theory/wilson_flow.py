@@ -53,6 +53,7 @@ class AdaptiveFlow(NamedTuple):
   max_error: Array
 
 
+@precision.of_input
 def adaptive(u: Array, t: float, tol: float = 1e-4, first: float = 0.02, max_steps: int = 10_000) -> AdaptiveFlow:
   """Links at flow time t by steps whose local error, max |V3 - V2| over matrix elements, stays below tol.
 

@@ -1,0 +1,73 @@
+"""NumPy in, NumPy out: double precision lives through the library's functions and the user's next line."""
+
+import fields
+import jax
+import numpy as np
+import pytest
+
+from flowqcd.analysis import weights
+from flowqcd.lattice import loops, sites
+from flowqcd.theory import determinant, gauge, observables, wilson_flow
+
+LATTICE = (2, 4)
+FUNCTIONS = {
+  "plaquette": observables.plaquette,
+  "mean_plaquette": observables.mean_plaquette,
+  "polyakov_loop": observables.polyakov_loop,
+  "pion_correlator": lambda u: observables.pion_correlator(u, 0.1),
+  "field_strength": observables.field_strength,
+  "energy_density": observables.energy_density,
+  "topological_charge": observables.topological_charge,
+  "flow": lambda u: wilson_flow.flow(u, 0.02, 0.02),
+  "adaptive": lambda u: wilson_flow.adaptive(u, 0.02).u,
+  "log_det": lambda u: determinant.log_det(u, 0.1),
+  "log_det_regulated": lambda u: determinant.log_det_regulated(u, 0.1),
+  "wilson": lambda u: gauge.wilson(u, 2.0),
+  "wilson_force": lambda u: gauge.wilson_force(u, 2.0),
+  "winding": lambda u: gauge.winding(u, (0.3, 0.2)),
+  "winding_force": lambda u: gauge.winding_force(u, (0.3, 0.2)),
+  "action": lambda u: gauge.action(2.0, (0.3, 0.2)).value(u, ()),
+  "action's force": lambda u: gauge.action(2.0, (0.3, 0.2)).force(u, ()),
+  "one plaquette": lambda u: loops.plaquette(u, 0, 1),
+  "staple": lambda u: loops.staple(u, 0),
+  "rectangle": lambda u: loops.rectangle(u, 0, 1),
+  "clover_leaf": lambda u: loops.clover_leaf(u, 0, 1),
+  "polyakov_line": loops.polyakov_line,
+  "plaquette_traces": loops.plaquette_traces,
+  "gauge_transform": lambda u: sites.gauge_transform(u, _gauge_function(u.dtype)),
+  "translate": lambda u: sites.translate(u, (1, 1)),
+  "sites_first": lambda u: sites.from_sites_first(sites.to_sites_first(u)),
+  "ess": lambda u: weights.ess(np.asarray(u).real.ravel()),
+  "log_mean_weight": lambda u: weights.log_mean_weight(np.asarray(u).real.ravel()),
+}
+
+
+def _gauge_function(dtype):
+  return np.exp(1j * np.arange(8.0)).reshape(1, 1, *LATTICE).astype(dtype)
+
+
+@pytest.fixture(scope="module")
+def links():
+  return np.asarray(fields.links(1, LATTICE))
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_double_precision_survives_without_the_switch(name, links):
+  function = FUNCTIONS[name]
+  exact = function(links)
+  with jax.enable_x64(False):
+    found, single = function(links), function(links.astype(np.complex64))
+    following = found * 3
+  for result in (found, following, single):
+    assert isinstance(result, np.ndarray | np.generic)
+  assert following.dtype in (np.float64, np.complex128)
+  np.testing.assert_allclose(following, 3 * exact, rtol=1e-12, atol=1e-12)
+  assert single.dtype in (np.float32, np.complex64)
+  if found.ndim:
+    found[...] = 0  # It is the caller's.
+
+
+def test_jax_arrays_stay_jax_arrays(links):
+  assert isinstance(observables.plaquette(jax.numpy.asarray(links)), jax.Array)
+  traced = jax.jit(lambda beta: gauge.wilson(links, beta))
+  np.testing.assert_allclose(traced(2.0), gauge.wilson(links, 2.0), rtol=1e-14)
