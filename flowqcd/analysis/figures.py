@@ -182,10 +182,11 @@ def log_weight_histogram(log_w: np.ndarray, bins: int = 60) -> Figure:
   log_w: [N]. The axis is log(w / mean w). The target's histogram must have its bulk where the flow
   still has entries; the right end is where the ESS is decided. Samples of zero weight are left out.
   """
+  log_w = weights.require_positive(log_w)
   size, log_mean = float(weights.ess(log_w)), float(weights.log_mean_weight(log_w))
   share = weights.shares(log_w)
   kept = np.isfinite(log_w)
-  x = np.asarray(log_w, float)[kept] - log_mean
+  x = log_w[kept] - log_mean
   edges = np.histogram_bin_edges(x, bins)
   with matplotlib.rc_context(_STYLE):
     figure = Figure(figsize=(6.0, 4.2), layout="constrained")

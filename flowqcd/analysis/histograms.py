@@ -68,11 +68,12 @@ def compare(
   for name, values in (("flow", values_flow), ("hmc", values_hmc)):
     if values.ndim != 1 or not np.isfinite(values).all():
       raise ValueError(f"values of {name} must be finite and [N], got shape {values.shape}")
+  log_w = weights.require_positive(log_w)
   edges = np.histogram_bin_edges(values_hmc, bins)
   even = np.zeros(len(values_hmc))
   p_flow, err_flow = _bin_probabilities(values_flow, log_w, edges, num_bootstrap, (seed, 0))
   p_hmc, err_hmc = _bin_probabilities(values_hmc, even, edges, num_bootstrap, (seed, 1))
-  size = min(len(values_hmc), len(values_flow) * weights.ess(np.asarray(log_w, float)))
+  size = min(len(values_hmc), len(values_flow) * weights.ess(log_w))
   # A single bin that holds everything has no error, and nothing to compare.
   variance = err_flow**2 + err_hmc**2
   counted = (size * p_hmc >= _MIN_ENTRIES) & (variance > 0)

@@ -2,6 +2,10 @@
 
 log_w is log p(x) - log q(x) for samples x of q, p up to a constant; -inf is a sample of weight 0.
 Everything is computed in log space: only differences of log weights are exponentiated.
+
+A weight with a sign or a phase has the complex log_w = ln |w| + i arg w. Means are then sum w O / sum w, complex, of which
+the real part estimates a real mean; the ESS is |sum w|^2 / (N sum |w|^2), which falls with the square of the average phase:
+it contains the sign problem. `average_phase` is that phase.
 """
 
 from __future__ import annotations
@@ -29,36 +33,37 @@ class WeightDiagnosis(NamedTuple):
 
 
 def ess(log_w: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
-  """Effective sample size per configuration, (sum w)^2 / (N sum w^2), between 1/N and 1.
+  """Effective sample size per configuration, |sum w|^2 / (N sum |w|^2), at least 1/N for positive weights, at most 1.
 
-  log_w: [..., N], the last axis runs over samples; returns [...]. JAX arrays stay in JAX and may be
+  log_w: [..., N], the last axis runs over samples; returns real [...]. JAX arrays stay in JAX and may be
   traced, NumPy arrays keep their precision. NaN if a log weight is NaN or +inf, or if all weights
   are zero. arXiv:2208.03832, section 3.2.
   """
   xp = _namespace(log_w)
   w = xp.exp(log_w - _top(log_w))
-  return xp.sum(w, axis=-1) ** 2 / (log_w.shape[-1] * xp.sum(w * w, axis=-1))
+  return _square(xp.sum(w, axis=-1)) / (log_w.shape[-1] * xp.sum(_square(w), axis=-1))
 
 
 def log_mean_weight(log_w: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
   """Log of the mean weight, log (1/N) sum w, an estimate of log Z for normalised q.
 
   log_w: [..., N], the last axis runs over samples; returns [...]. JAX or NumPy, like `ess`. NaN if
-  a log weight is NaN or +inf, -inf if all weights are zero.
+  a log weight is NaN or +inf, -inf if all weights are zero. Complex, with the phase of the mean, for complex log_w.
   """
   xp = _namespace(log_w)
   top = _top(log_w)
   log_mean = top[..., 0] + xp.log(xp.mean(xp.exp(log_w - top), axis=-1))
-  return xp.where(xp.all(log_w == -xp.inf, axis=-1), -xp.inf, log_mean)
+  return xp.where(xp.all(log_w.real == -xp.inf, axis=-1), -xp.inf, log_mean)
 
 
 def log_z(log_w: np.ndarray) -> statistics.Estimate:
   """Log of the partition function, log mean w, with error sqrt((1/ESS - 1) / N).
 
   log_w: [N]. Absolute only if q is normalised and p keeps its constants. The error is the delta
-  method's, var(log mean w) = var(w) / (N mean(w)^2). The value is biased by -error^2 / 2.
+  method's, var(log mean w) = var(w) / (N mean(w)^2). The value is biased by -error^2 / 2. Raises ValueError for
+  complex log_w, whose error has two parts: see `log_z_jackknife`.
   """
-  log_w = _checked(log_w)
+  log_w = _checked(require_positive(log_w))
   # ESS of equal weights may exceed 1 by rounding.
   variance = max(1 / ess(log_w) - 1, 0.0) / len(log_w)
   return statistics.Estimate(log_mean_weight(log_w), np.sqrt(variance))
@@ -67,13 +72,31 @@ def log_z(log_w: np.ndarray) -> statistics.Estimate:
 def log_z_jackknife(log_w: np.ndarray) -> statistics.Estimate:
   """`log_z` with the jackknife error; inf when a single sample carries all the weight.
 
-  log_w: [N]. Agrees with `log_z` once N ESS is large; a disagreement says it is not.
+  log_w: [N]. Agrees with `log_z` once N ESS is large; a disagreement says it is not. For complex log_w value and error are
+  complex: log |Z| and the phase of Z, each with its error.
   """
   log_w = _checked(log_w)
-  rest = _leave_one_out(np.exp(log_w - log_w.max()))
+  rest = _leave_one_out(_scaled(log_w))
+  value = log_mean_weight(log_w)
   if not rest.all():
-    return statistics.Estimate(log_mean_weight(log_w), np.asarray(np.inf))
-  return statistics.Estimate(log_mean_weight(log_w), statistics.jackknife_error(np.log(rest)))
+    return statistics.Estimate(value, np.asarray(np.inf))
+  # Divided by their sum, so that no phase is near the cut of the logarithm.
+  return statistics.Estimate(value, _by_parts(statistics.jackknife_error, np.log(rest / rest.sum())))
+
+
+def average_phase(log_w: np.ndarray) -> statistics.Estimate:
+  """<w>/<|w|>, the mean of e^{i arg w} in the ensemble of |w|, with the jackknife error; complex for complex log_w.
+
+  log_w: [N]. Its modulus is the strength of the sign problem: 1 without one, and means are lost where it is within its
+  error of zero. Real and imaginary part of the error are those of the parts. Raises ValueError like `reweighted_mean`.
+  """
+  log_w = _checked(log_w)
+  w = _scaled(log_w)
+  rest = _leave_one_out(np.abs(w))
+  if not rest.all():
+    raise ValueError("a single sample carries all the weight: no jackknife error")
+  replicas = _leave_one_out(w) / rest
+  return statistics.Estimate(w.sum() / np.abs(w).sum(), _by_parts(statistics.jackknife_error, replicas))
 
 
 def ess_error(log_w: np.ndarray) -> float:
@@ -82,11 +105,11 @@ def ess_error(log_w: np.ndarray) -> float:
   log_w: [N].
   """
   log_w = _checked(log_w)
-  w = np.exp(log_w - log_w.max())
-  square = _leave_one_out(w * w)
+  w = _scaled(log_w)
+  square = _leave_one_out(_square(w))
   if not square.all():
     return float("inf")
-  replicas = _leave_one_out(w) ** 2 / ((len(w) - 1) * square)
+  replicas = _square(_leave_one_out(w)) / ((len(w) - 1) * square)
   return float(statistics.jackknife_error(replicas))
 
 
@@ -96,8 +119,8 @@ def reweighted_mean(
   """Mean in the target, sum w O / sum w, with bootstrap error over configurations.
 
   log_w: [N], observable: [N, ...] real or complex; value and error have shape [...]. Each resample
-  normalises its own weights. For complex O the real and imaginary parts of the error are the errors
-  of the real and imaginary parts.
+  normalises its own weights. For complex O or log_w the real and imaginary parts of the error are the errors
+  of the real and imaginary parts; with complex weights the real part estimates a mean that is known to be real.
   """
   w, features = _weighted(log_w, observable)
   sums = statistics.bootstrap_sums(np.column_stack([w, features]), num_bootstrap, seed)
@@ -112,7 +135,7 @@ def reweighted_mean(
 def reweighted_mean_jackknife(log_w: np.ndarray, observable: np.ndarray) -> statistics.Estimate:
   """`reweighted_mean` with the jackknife error over configurations; deterministic.
 
-  log_w: [N], observable: [N, ...] real or complex.
+  log_w: [N], observable: [N, ...] real or complex; the result is complex where either is.
   """
   w, features = _weighted(log_w, observable)
   rest = _leave_one_out(w)
@@ -124,10 +147,16 @@ def reweighted_mean_jackknife(log_w: np.ndarray, observable: np.ndarray) -> stat
 
 
 def shares(log_w: np.ndarray) -> np.ndarray:
-  """Normalised weights w / sum w, shape [N]; raises ValueError like `reweighted_mean`."""
-  log_w = _checked(log_w)
-  w = np.exp(log_w - log_w.max())
+  """Normalised weights w / sum w, shape [N], complex for complex log_w; raises ValueError like `reweighted_mean`."""
+  w = _scaled(_checked(log_w))
   return w / w.sum()
+
+
+def require_positive(log_w: np.ndarray) -> np.ndarray:
+  """log_w [N] in double precision; raises ValueError for complex log weights, where probabilities are needed."""
+  if np.iscomplexobj(log_w):
+    raise ValueError("log weights must be real here, not complex: densities and single errors need positive weights")
+  return np.asarray(log_w, float)
 
 
 def diagnose(log_w: np.ndarray) -> WeightDiagnosis:
@@ -139,27 +168,28 @@ def diagnose(log_w: np.ndarray) -> WeightDiagnosis:
     the largest weight gives s^2 N ESS of it, and past one half the ESS and every error derived from
     the weights are that one sample's, whatever N;
   - fewer than 10 effective samples, N ESS < 10: errors from so few are themselves unknown.
-  A flow that misses a region altogether shows none of these; compare with a Markov chain.
+  A flow that misses a region altogether shows none of these; compare with a Markov chain. For complex log_w the ESS is
+  that with phases, so that a sign problem shows as few effective samples; max_share is a share of sum |w|.
   """
-  log_w = np.asarray(log_w, float)
+  log_w = _as_numbers(log_w)
   if log_w.ndim != 1 or log_w.size < 1:
     raise ValueError(f"log_w must be [N] with N at least 1, got shape {log_w.shape}")
   num, num_nan = len(log_w), int(np.isnan(log_w).sum())
-  size = float(ess(log_w))
-  # exp(top - log sum w); NaN wherever the ESS is.
-  max_share = float(np.exp(_top(log_w)[0] - log_mean_weight(log_w) - np.log(num)))
+  size, moduli = float(ess(log_w)), log_w.real
+  # exp(top - log sum |w|); NaN wherever the ESS is.
+  max_share = float(np.exp(_top(moduli)[0] - log_mean_weight(moduli) - np.log(num)))
   messages = []
   if num_nan:
     messages.append(f"{num_nan} of {num} log weights are NaN")
-  if np.isposinf(log_w).any():
-    messages.append(f"{int(np.isposinf(log_w).sum())} of {num} log weights are +inf")
-  if np.isneginf(log_w).all():
+  if np.isposinf(moduli).any():
+    messages.append(f"{int(np.isposinf(moduli).sum())} of {num} log weights are +inf")
+  if np.isneginf(moduli).all():
     messages.append("all weights are zero")
-  if max_share**2 * num * size > 0.5:
+  if max_share**2 * num * float(ess(moduli)) > 0.5:
     messages.append(f"dominated by one sample: {max_share:.1%} of the weight is in one of {num}")
   if num * size < _MIN_EFFECTIVE:
     messages.append(f"only {num * size:.1f} effective samples out of {num}")
-  num_zero = int(np.isneginf(log_w).sum())
+  num_zero = int(np.isneginf(moduli).sum())
   return WeightDiagnosis(num, size, max_share, num_nan, num_zero, tuple(messages))
 
 
@@ -167,18 +197,32 @@ def _namespace(x: jax.Array | np.ndarray):
   return jnp if isinstance(x, jax.Array) else np
 
 
+def _square(w: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
+  """|w|^2."""
+  return w.real**2 + w.imag**2 if _namespace(w).iscomplexobj(w) else w * w
+
+
 def _top(log_w: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
-  """Largest log weight, [..., 1]; NaN where it is not finite, so that the result is NaN too."""
+  """Largest ln |w|, real [..., 1]; NaN where it is not finite, so that the result is NaN too."""
   xp = _namespace(log_w)
-  top = xp.max(log_w, axis=-1, keepdims=True)
+  top = xp.max(log_w.real, axis=-1, keepdims=True)
   return xp.where(xp.isfinite(top), top, xp.nan)
 
 
+def _scaled(log_w: np.ndarray) -> np.ndarray:
+  """Weights over the largest modulus, [N]."""
+  return np.exp(log_w - log_w.real.max())
+
+
+def _as_numbers(log_w: np.ndarray) -> np.ndarray:
+  return np.asarray(log_w, complex if np.iscomplexobj(log_w) else float)
+
+
 def _checked(log_w: np.ndarray) -> np.ndarray:
-  log_w = np.asarray(log_w, float)
+  log_w = _as_numbers(log_w)
   if log_w.ndim != 1 or log_w.size < 2:
     raise ValueError(f"log_w must be [N] with N at least 2, got shape {log_w.shape}")
-  if np.isnan(log_w).any() or not np.isfinite(log_w.max()):
+  if np.isnan(log_w).any() or not np.isfinite(log_w.real.max()) or not np.isfinite(log_w.imag).all():
     raise ValueError("log weights must not be NaN or +inf, nor all -inf; see weights.diagnose")
   return log_w
 

@@ -39,7 +39,15 @@ class Chain(NamedTuple):
 
 
 def acceptance_probability(new: Array, old: Array) -> Array:
-  """min(1, e^{new - old}) for log weights. A NaN or zero proposal is never taken; any proposal leaves a zero weight."""
+  """min(1, e^{new - old}) for log weights. A NaN or zero proposal is never taken; any proposal leaves a zero weight.
+
+  Raises TypeError for complex log weights.
+  """
+  if jnp.iscomplexobj(new) or jnp.iscomplexobj(old):
+    raise TypeError(
+      "a Markov chain needs positive weights, not complex log weights: run it with their real part, ln |w|, and reweight "
+      "by the phase (analysis.weights)"
+    )
   ratio = jnp.exp(jnp.minimum(new - old, 0.0))
   # -inf - (-inf) is NaN, and must mean "stay"; so must a NaN weight.
   return jnp.where(jnp.isnan(ratio) | jnp.isneginf(new), 0.0, ratio)
@@ -70,7 +78,7 @@ def chain(key: Key, log_w: Array) -> Chain:
 
   Nothing is hidden: a chain that never moves has accepted[1:] all False, for analysis.statistics to report.
   """
-  uniform = jax.random.uniform(key, log_w.shape, log_w.dtype)
+  uniform = jax.random.uniform(key, log_w.shape, log_w.real.dtype)
 
   def step(current: Array, inputs: tuple[Array, Array]) -> tuple[Array, Any]:
     i, r = inputs

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flowqcd.analysis import weights
+from flowqcd.analysis import figures, histograms, weights
 
 
 def gaussian_log_weights(num, shift, seed=0):
@@ -161,3 +161,65 @@ def test_diagnose_reports_too_few_effective_samples_nan_and_nothing():
   assert (bad.num_nan, bad.num_zero) == (1, 1) and np.isnan(bad.ess)
   assert bad.messages == ("1 of 3 log weights are NaN",)
   assert weights.diagnose(np.full(4, -np.inf)).messages == ("all weights are zero",)
+
+
+def _complex_gaussian(shift, num=200_000):
+  """x ~ N(0, 1) and log w of the target e^{-(x - i shift)^2/2}: ln w = i shift x + shift^2/2, mean <x> = i shift, Z = 1."""
+  x = np.random.default_rng(11).normal(size=num)
+  return 1j * shift * x + shift**2 / 2, x
+
+
+def test_complex_weights_give_the_mean_of_a_shifted_gaussian():
+  shift = 0.7
+  log_w, x = _complex_gaussian(shift)
+  observable = np.column_stack([x, x**2])
+  exact = np.array([1j * shift, 1 - shift**2])
+  few = weights.reweighted_mean(log_w[:4000], observable[:4000], 200)
+  for found, error in (weights.reweighted_mean_jackknife(log_w, observable), few):
+    assert (np.abs((found - exact).real) < 4 * error.real).all() and (
+      np.abs((found - exact).imag) < 4 * error.imag
+    ).all()
+    assert (error.real > 0).all() and (error.imag > 0).all()
+  # <w>/<|w|> = e^{-shift^2/2}, and the ESS is its square, since |w| is the same for all.
+  phase = weights.average_phase(log_w)
+  assert abs(phase.value - np.exp(-(shift**2) / 2)) < 4 * abs(phase.error) < 0.02
+  np.testing.assert_allclose(weights.ess(log_w), np.abs(phase.value) ** 2, rtol=1e-12)
+  np.testing.assert_allclose(weights.ess(jnp.asarray(log_w)), weights.ess(log_w), rtol=1e-12)
+  assert weights.ess(log_w).dtype == float and weights.ess_error(log_w) < 0.01
+  log_z = weights.log_z_jackknife(log_w)
+  assert abs(log_z.value.real) < 4 * log_z.error.real and abs(log_z.value.imag) < 4 * log_z.error.imag
+
+
+def test_signs_are_phases_and_positive_weights_have_none():
+  w = np.array([1.0, -0.5, 2.0, 0.25])
+  log_w = np.log(w + 0j)
+  o = np.array([1.0, 2.0, 3.0, 4.0])
+  np.testing.assert_allclose(weights.shares(log_w), w / w.sum(), atol=1e-15)
+  np.testing.assert_allclose(weights.reweighted_mean_jackknife(log_w, o).value, (w * o).sum() / w.sum())
+  np.testing.assert_allclose(weights.average_phase(log_w).value, w.sum() / np.abs(w).sum())
+  np.testing.assert_allclose(weights.ess(log_w), w.sum() ** 2 / (4 * (w**2).sum()))
+  positive = np.log(np.abs(w))
+  assert weights.average_phase(positive) == (1, 0)
+  assert weights.average_phase(positive).value.dtype == float
+  for function in (weights.ess, weights.ess_error, weights.log_mean_weight):
+    np.testing.assert_allclose(function(positive + 0j), function(positive), rtol=1e-14)
+
+
+def test_a_strong_sign_problem_is_diagnosed_and_a_weak_one_is_not():
+  assert weights.diagnose(_complex_gaussian(0.5, 1000)[0]).messages == ()
+  found = weights.diagnose(_complex_gaussian(5.0, 1000)[0])
+  assert any("effective samples" in message for message in found.messages)
+  np.testing.assert_allclose(found.max_share, 1e-3)
+
+
+def test_complex_weights_that_make_no_sense_are_refused():
+  log_w, x = np.array([0, 1j, 0.5, 2j]), np.arange(4.0)
+  for refused in (
+    lambda: weights.log_z(log_w),
+    lambda: histograms.compare(x, log_w, x),
+    lambda: figures.log_weight_histogram(log_w),
+  ):
+    with pytest.raises(ValueError, match="must be real here"):
+      refused()
+  with pytest.raises(ValueError, match="NaN"):
+    weights.average_phase(np.array([0, complex(0, np.nan)]))

@@ -73,3 +73,10 @@ def test_one_dominating_weight_is_reported_as_what_it_is():
 def test_acceptance_probability_at_the_edges(new, old, expected):
   found = metropolis.acceptance_probability(jnp.asarray(new), jnp.asarray(old))
   assert float(found) == pytest.approx(expected)
+
+
+def test_complex_log_weights_are_refused():
+  with pytest.raises(TypeError, match="real part"):
+    metropolis.chain(jax.random.key(0), jnp.array([0, 1j]))
+  with pytest.raises(TypeError, match="real part"):
+    metropolis.acceptance_probability(jnp.zeros(()), jnp.zeros((), complex))
