@@ -22,10 +22,19 @@ Boundary = tuple[complex | float, ...]
 
 
 class Refreshed(NamedTuple):
-  """Auxiliary fields drawn from their conditional law at fixed u, and S(u, fields), which costs nothing at a draw."""
+  """Auxiliary fields drawn from their conditional law at fixed u, and S(u, fields), which costs nothing at a draw.
+
+  local: what `Action.local` gives for them, where the action has it.
+  """
 
   fields: Fields
   value: Array
+  local: Any = None
+
+  @property
+  def terms(self) -> Any:
+    """A tree of arrays whose entries add up to S: `local`, or the value alone."""
+    return self.value if self.local is None else self.local
 
 
 class Action(NamedTuple):
@@ -34,11 +43,18 @@ class Action(NamedTuple):
   refresh: (key, u) -> Refreshed.
   value: (u, fields) -> S, a real scalar; NaN when a solver inside did not converge, never a wrong number.
   force: (u, fields) -> T^a d^a S, antihermitian, in the shape of u.
+  local: (u, fields) -> a tree of arrays whose entries add up to S. S is extensive and its changes are not: they are
+  taken entry by entry, for S itself rounds in single precision by more than they may. None where S has no such form.
   """
 
   refresh: Callable[[Key, Array], Refreshed]
   value: Callable[[Array, Fields], Array]
   force: Callable[[Array, Fields], Array]
+  local: Callable[[Array, Fields], Any] | None = None
+
+  def terms(self, u: Array, fields: Fields) -> Any:
+    """A tree of arrays whose entries add up to S: `local`, or the value alone."""
+    return self.value(u, fields) if self.local is None else self.local(u, fields)
 
 
 class LinearOperator(NamedTuple):

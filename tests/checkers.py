@@ -16,9 +16,12 @@ def check_action(action, u, key, transform_fields=None, tol=1e-6):
   """
   lattice, nc = sites.extents(u), u.shape[1]
   value_of, force_of = jax.jit(action.value), jax.jit(action.force)
-  fields, fresh = jax.jit(action.refresh)(key, u)
+  fields, fresh, *_ = refreshed = jax.jit(action.refresh)(key, u)
   value = value_of(u, fields)
   np.testing.assert_allclose(fresh, value, rtol=1e-10, atol=1e-9)
+  added = lambda terms: sum(jnp.sum(part) for part in jax.tree.leaves(terms))
+  np.testing.assert_allclose(added(jax.jit(action.terms)(u, fields)), value, rtol=1e-10, atol=1e-9)
+  np.testing.assert_allclose(added(refreshed.terms), value, rtol=1e-10, atol=1e-9)
 
   g = gauge_function(nc, lattice)
   moved = fields if transform_fields is None else transform_fields(fields, g)

@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from flowqcd.types import Array
+
 
 def in_single(function: Callable[..., Any]) -> Callable[..., Any]:
   """The same function of arrays computed in single precision, the result in the precision of its first argument.
@@ -60,3 +62,13 @@ def of_input(function: F) -> F:
 def _to_numpy(x: Any) -> Any:
   """A JAX array as an array of NumPy's that can be written to, or as a scalar of NumPy's; what is traced stays so."""
   return np.array(x)[()] if isinstance(x, jax.Array) and not isinstance(x, jax.core.Tracer) else x
+
+
+def pairwise_sum(x: Array) -> Array:
+  """The sum of all entries by halves, whose rounding grows with the logarithm of their number."""
+  x = jnp.ravel(x)
+  while x.size > 1:
+    half = x.size // 2
+    # The middle entry of an odd number waits for the next round.
+    x = jnp.concatenate([x[:half] + x[half : 2 * half], x[2 * half :]])
+  return jnp.sum(x)

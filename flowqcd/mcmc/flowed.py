@@ -7,6 +7,8 @@ in steps is as exact here as its log-determinant is in weights.
 
 from __future__ import annotations
 
+from typing import Any
+
 from flowqcd.lattice import group
 from flowqcd.types import Action, Array, Fields, Flow, Key, Params, Refreshed
 
@@ -23,10 +25,14 @@ def action(target: Action, flow: Flow, params: Params) -> Action:
 
   def refresh(key: Key, z: Array) -> Refreshed:
     end = flow.forward(params, z)
-    fields, value = target.refresh(key, end.point)
-    return Refreshed(fields, value - end.logdet)
+    fresh = target.refresh(key, end.point)
+    return Refreshed(fresh.fields, fresh.value - end.logdet, (fresh.terms, -end.logdet))
+
+  def local(z: Array, fields: Fields) -> tuple[Any, Array]:
+    end = flow.forward(params, z)
+    return target.terms(end.point, fields), -end.logdet
 
   def force(z: Array, fields: Fields) -> Array:
     return group.lie_derivative(lambda z: value(z, fields))(z)
 
-  return Action(refresh, value, force)
+  return Action(refresh, value, force, local)

@@ -7,12 +7,12 @@ same kinetic term, such as tmLQCD, calls the same trajectory half as long.)
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from flowqcd.lattice import group, integrators, sites
+from flowqcd.lattice import group, integrators, precision, sites
 from flowqcd.types import Action, Array, Fields, Kernel, KernelStep, Key
 
 
@@ -40,7 +40,18 @@ class Evolution(NamedTuple):
 
 def kinetic(momentum: Array) -> Array:
   """-tr pi^2 summed over links = sum p^a p^a / 2. momentum: [Nd, Nc, Nc, V]."""
-  return 0.5 * jnp.sum(group.norm2(momentum))
+  return jnp.sum(_kinetic_terms(momentum))
+
+
+def _kinetic_terms(momentum: Array) -> Array:
+  """-tr pi^2 of each link."""
+  return 0.5 * group.norm2(momentum)
+
+
+def _change(before: Any, after: Any) -> Array:
+  """Sum of the entries of one tree of arrays less those of another, by differences of entries."""
+  differences = jax.tree.map(lambda a, b: jnp.ravel(b - a), before, after)
+  return precision.pairwise_sum(jnp.concatenate(jax.tree.leaves(differences)))
 
 
 def evolve(
@@ -51,21 +62,22 @@ def evolve(
   tau: float,
   steps: int,
   integrator: integrators.Symplectic = integrators.LEAPFROG,
-  value: Array | None = None,
+  terms: Any = None,
 ) -> Evolution:
   """One molecular-dynamics trajectory at fixed auxiliary fields: reversible, without the accept step.
 
-  u: [Nd, Nc, Nc, *L]; momentum: [Nd, Nc, Nc, V]; value: S(u, fields), where it is known. Flip the momentum and evolve
-  again to come back.
+  u: [Nd, Nc, Nc, *L]; momentum: [Nd, Nc, Nc, V]; terms: action.terms(u, fields), where they are known. Flip the momentum
+  and evolve again to come back. delta_h is a sum of local differences: H itself rounds, in single precision, by 0.06
+  on 16^4.
   """
   lattice = sites.extents(u)
   shaped = lambda v: sites.unflatten(v, lattice)
   force = lambda v: sites.flatten(action.force(shaped(v), fields))
-  before = kinetic(momentum) + (action.value(u, fields) if value is None else value)
+  before = _kinetic_terms(momentum), action.terms(u, fields) if terms is None else terms
   v, momentum = integrators.trajectory(integrator, force, sites.flatten(u), momentum, tau, steps)
   end = shaped(v)
-  after = kinetic(momentum) + action.value(end, fields)
-  return Evolution(end, momentum, after - before)
+  after = _kinetic_terms(momentum), action.terms(end, fields)
+  return Evolution(end, momentum, _change(before, after))
 
 
 def make(
@@ -84,9 +96,9 @@ def make(
   def step(key: Key, state: State) -> KernelStep:
     fields_key, momentum_key, accept_key = jax.random.split(key, 3)
     u = state.u
-    fields, value = action.refresh(fields_key, u)
+    fresh = action.refresh(fields_key, u)
     momentum = group.gaussian(momentum_key, (*u.shape[:3], u[0, 0, 0].size), u.dtype)
-    end = evolve(action, u, momentum, fields, tau, steps, integrator, value)
+    end = evolve(action, u, momentum, fresh.fields, tau, steps, integrator, fresh.terms)
     # exp of a clipped argument: overflow for large negative dH would give inf, and NaN must stay NaN.
     probability = jnp.exp(jnp.minimum(-end.delta_h, 0.0))
     probability = jnp.where(jnp.isfinite(end.delta_h), probability, 0.0)

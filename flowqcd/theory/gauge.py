@@ -20,7 +20,12 @@ def wilson(u: Array, beta: float) -> Array:
 
   u: links [Nd, Nc, Nc, *L]. Returns a scalar; the constant beta * #plaquettes is dropped. Wilson (1974), eq. 3.
   """
-  return -(beta / u.shape[1]) * jnp.sum(loops.plaquette_traces(u).real)
+  return jnp.sum(_plaquette_terms(u, beta))
+
+
+def _plaquette_terms(u: Array, beta: float | Array) -> Array:
+  """-(beta/Nc) Re tr P: [planes, *L]."""
+  return -(beta / u.shape[1]) * loops.plaquette_traces(u).real
 
 
 @precision.of_input
@@ -41,11 +46,13 @@ def winding(u: Array, couplings: LineCouplings) -> Array:
   The leading effect of quarks on a finite volume. Directions whose coupling is a zero are left out.
   Raises ValueError for another number of couplings than directions.
   """
-  total = jnp.zeros((), u.real.dtype)
-  for mu, coupling in _present(couplings, u.shape[0]):
-    line = loops.polyakov_line(u, mu)
-    total = total + coupling * jnp.sum(sum(line[i, i] for i in range(u.shape[1])).real)
-  return total
+  return sum((jnp.sum(term) for term in _winding_terms(u, couplings)), jnp.zeros((), u.real.dtype))
+
+
+def _winding_terms(u: Array, couplings: LineCouplings) -> list[Array]:
+  """coupling Re tr of the lines along each direction that has a coupling, each on the lattice without it."""
+  trace = lambda line: sum(line[i, i] for i in range(u.shape[1])).real
+  return [coupling * trace(loops.polyakov_line(u, mu)) for mu, coupling in _present(couplings, u.shape[0])]
 
 
 @precision.of_input
@@ -70,13 +77,17 @@ def action(beta: float | Array, lines: LineCouplings = ()) -> Action:
   def value(u: Array) -> Array:
     return wilson(u, beta) + winding(u, lines)
 
+  def local(u: Array) -> list[Array]:
+    return [_plaquette_terms(u, beta), *_winding_terms(u, lines)]
+
   def force(u: Array) -> Array:
     return wilson_force(u, beta) + winding_force(u, lines) if _present(lines, u.shape[0]) else wilson_force(u, beta)
 
   return Action(
-    refresh=lambda key, u: Refreshed((), value(u)),
+    refresh=lambda key, u: Refreshed((), value(u), local(u)),
     value=lambda u, fields: value(u),
     force=lambda u, fields: force(u),
+    local=lambda u, fields: local(u),
   )
 
 
@@ -95,10 +106,12 @@ def total(*actions: Action) -> Action:
   def refresh(key: Array, u: Array) -> Refreshed:
     keys = jax.random.split(key, len(actions))
     parts = [a.refresh(k, u) for a, k in zip(actions, keys)]
-    return Refreshed(tuple(part.fields for part in parts), sum(part.value for part in parts))
+    fields, terms = tuple(part.fields for part in parts), tuple(part.terms for part in parts)
+    return Refreshed(fields, sum(part.value for part in parts), terms)
 
   return Action(
     refresh=refresh,
     value=lambda u, fields: sum(a.value(u, f) for a, f in zip(actions, fields)),
     force=lambda u, fields: sum(a.force(u, f) for a, f in zip(actions, fields)),
+    local=lambda u, fields: tuple(a.terms(u, f) for a, f in zip(actions, fields)),
   )

@@ -43,11 +43,11 @@ def _quadratic(
   def source(operator: LinearOperator, phi: Array) -> Array:
     return phi if mass is None else _twisted(operator, mass, phi)
 
-  def value(u: Array, phi: Array) -> Array:
+  def local(u: Array, phi: Array) -> Array:
     operator = operator_of(u)
     s, constant = source(operator, phi), lax.stop_gradient(u)
     x = lax.stop_gradient(_solve(operator_of, constant, mu0, lax.stop_gradient(s), tolerances[1]))
-    return 2 * solvers.inner(x, s).real - solvers.norm2(operator.adjoint(x)) - mu0 * solvers.norm2(x)
+    return 2 * (x.conj() * s).real - _squares(operator.adjoint(x)) - mu0 * _squares(x)
 
   def force(u: Array, phi: Array) -> Array:
     operator = operator_of(u)
@@ -55,7 +55,17 @@ def _quadratic(
     moving = -operator.adjoint(x) if mass is None else phi - operator.adjoint(x)
     return sites.unflatten(2 * operator.derivative(x, moving), sites.extents(u))
 
-  return Action(refresh, value, force)
+  return Action(refresh, lambda u, phi: jnp.sum(local(u, phi)), force, local)
+
+
+def _squares(psi: Array) -> Array:
+  """|psi|^2 of each component."""
+  return psi.real**2 + psi.imag**2
+
+
+def _fresh(phi: Array, chi: Array) -> Refreshed:
+  """phi with the action |chi|^2 of the normal field that it was made of."""
+  return Refreshed(phi, solvers.norm2(chi), _squares(chi))
 
 
 def _solve(operator_of: OperatorOf, u: Array, mu0: float, s: Array, tol: float | None) -> Array:
@@ -100,7 +110,7 @@ def _regulated(
 ) -> Action:
   def refresh(key: Key, u: Array) -> Refreshed:
     chi = gaussian(key, u, parities)
-    return Refreshed(_twisted(operator_of(u), mu0**0.5, chi), solvers.norm2(chi))
+    return _fresh(_twisted(operator_of(u), mu0**0.5, chi), chi)
 
   return _quadratic(operator_of, None, mu0, tolerances, refresh)
 
@@ -125,7 +135,7 @@ def hasenbusch(
     # The value |chi|^2 is right to the first power of this solver's error only: to the precision's end, therefore.
     x = _solve(operator_of, u, mass**2, m.apply(chi), None)
     # W^{-1} = W^dag (W W^dag)^{-1}, W^dag = M^dag - i mass gamma5.
-    return Refreshed(m.adjoint(x) - 1j * mass * dirac.gamma5(x), solvers.norm2(chi))
+    return _fresh(m.adjoint(x) - 1j * mass * dirac.gamma5(x), chi)
 
   heavy = even_odd(kappa, boundary, mass**2, tolerances)
   return heavy, _quadratic(operator_of, mass, 0.0, tolerances, refresh)

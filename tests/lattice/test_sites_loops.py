@@ -143,6 +143,14 @@ def test_precision_of_the_input_is_kept():
     assert double(jnp.ones(3)).dtype == np.float32
 
 
+@pytest.mark.parametrize("shape", [(0,), (), (1,), (7,), (3, 5, 11), (2**18,)])
+def test_pairwise_sum(shape):
+  x = np.random.default_rng(0).normal(1, 1, shape).astype(np.float32)
+  found, exact = jax.jit(precision.pairwise_sum)(x), np.sum(x, dtype=float)
+  assert found.dtype == jnp.float32
+  np.testing.assert_allclose(found, exact, rtol=2e-7)
+
+
 def test_group_determinant_and_violation():
   u = links(3, (2, 2)).reshape(2, 3, 3, 4)
   np.testing.assert_allclose(group.det(u), 1, atol=1e-14)
