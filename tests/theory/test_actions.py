@@ -7,7 +7,7 @@ from fields import DATA, links, unit_links
 
 from flowqcd.lattice import checkerboard, group, sites
 from flowqcd.mcmc import hmc
-from flowqcd.theory import determinant, gauge, pseudofermion
+from flowqcd.theory import determinant, gauge, observables, pseudofermion
 
 GAUGE = pytest.mark.parametrize("nc, lattice", [(1, (3, 4)), (2, (2, 3, 4)), (3, (4, 3)), (3, (2, 3, 2, 4))])
 QUARKS = pytest.mark.parametrize("nc, lattice", [(1, (4, 6)), (2, (4, 4)), (3, (2, 2, 4, 2))])
@@ -150,3 +150,20 @@ def test_a_whole_trajectory_of_tmlqcd():
   np.testing.assert_allclose(end.u, u1, atol=1e-13)
   np.testing.assert_allclose(group.to_coordinates(end.momentum), p1, atol=1e-11)
   assert float(end.delta_h) == pytest.approx(2.4301709201233734e-01, abs=1e-10)
+
+
+@pytest.mark.parametrize("lattice", [(3, 5), (2, 2), (2, 1), (1, 2, 3)])
+def test_plaquette_and_action_by_a_loop_over_sites(lattice):
+  """Odd extents, and extents of two and one, on which links are their own neighbours."""
+  u = np.asarray(links(2, lattice))
+  at = lambda mu, x: u[(mu, slice(None), slice(None), *(i % n for i, n in zip(x, lattice)))]
+  ahead = lambda x, mu: tuple(i + (d == mu) for d, i in enumerate(x))
+  total, count = 0.0, 0
+  for x in np.ndindex(*lattice):
+    for mu in range(len(lattice)):
+      for nu in range(mu + 1, len(lattice)):
+        back = at(mu, ahead(x, nu)).conj().T @ at(nu, x).conj().T
+        total += np.trace(at(mu, x) @ at(nu, ahead(x, mu)) @ back).real
+        count += 1
+  found = jax.jit(lambda u: (gauge.wilson(u, 3.0), observables.mean_plaquette(u), observables.plaquette(u)))(u)
+  np.testing.assert_allclose(found, [-1.5 * total, total / 2 / count, total / 2 / np.prod(lattice)], rtol=1e-12)

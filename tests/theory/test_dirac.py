@@ -186,3 +186,12 @@ def test_boundary_phases_only_matter_through_winding():
   spread = u.at[0].multiply(np.exp(1j * np.pi / n))
   np.testing.assert_allclose(determinant.log_det(spread, 0.2, (1, 1)), determinant.log_det(u, 0.2, (-1, 1)), rtol=1e-12)
   assert sites.extents(spread) == (4, 4)
+
+
+@pytest.mark.parametrize("kappa", [0.3, 1.0, 20.0])
+def test_determinant_far_above_the_critical_kappa(kappa):
+  u, boundary = links(2, (4, 4)), (-1, 1)
+  sign, exact = np.linalg.slogdet(_dense_wilson(u, kappa, boundary))
+  # Real by gamma5-hermiticity, of either sign.
+  assert abs(sign.imag) < 1e-10
+  np.testing.assert_allclose(determinant.log_det(u, kappa, boundary), exact, rtol=1e-11)
