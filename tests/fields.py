@@ -16,8 +16,6 @@ DATA = pathlib.Path(__file__).parent / "data"
 
 # One program for each shape: operation by operation it would be fifty.
 _haar = jax.jit(group.haar, static_argnums=(1, 2))
-gauge_transform = jax.jit(sites.gauge_transform)
-translate = jax.jit(sites.translate, static_argnums=1)
 
 
 def links(nc: int, lattice: tuple[int, ...], seed: int = 0, dtype=jnp.complex128):

@@ -89,7 +89,7 @@ MUTANTS = [
   *_of(
     "theory/gauge.py",
     "tests/theory/test_actions.py",
-    ("return -(beta / u.shape[1]) * jnp.sum(", "return -beta * jnp.sum("),
+    ("return -(beta / u.shape[1]) * loops.", "return -beta * loops."),
     ("force = (0.5 * beta / u.shape[1]) * group.project(", "force = (beta / u.shape[1]) * group.project("),
     ("force.at[mu].set(-0.5 * coupling", "force.at[mu].set(0.5 * coupling"),
   ),
@@ -114,7 +114,7 @@ MUTANTS = [
   *_of(
     "theory/pseudofermion.py",
     "tests/theory/test_actions.py",
-    ("return 2 * solvers.inner(x, s).real - solvers.norm2", "return solvers.inner(x, s).real - solvers.norm2"),
+    ("return 2 * (x.conj() * s).real - _squares(", "return (x.conj() * s).real - _squares("),
     ("sites.unflatten(2 * operator.derivative(x, moving)", "sites.unflatten(operator.derivative(x, moving)"),
     (
       "phi if mass is None else _twisted(operator, mass, phi)",
@@ -151,7 +151,7 @@ MUTANTS = [
       "probability = jnp.where(jnp.isfinite(end.delta_h), probability, 0.0)",
       "probability = jnp.where(jnp.isfinite(end.delta_h), probability, 1.0)",
     ),
-    ("return 0.5 * jnp.sum(group.norm2(momentum))", "return jnp.sum(group.norm2(momentum))"),
+    ("return 0.5 * group.norm2(momentum)", "return group.norm2(momentum)"),
   ),
   *_of(
     "mcmc/metropolis.py",

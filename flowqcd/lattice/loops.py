@@ -20,7 +20,7 @@ def planes(nd: int) -> list[tuple[int, int]]:
   return [(mu, nu) for mu in range(nd) for nu in range(mu + 1, nd)]
 
 
-@precision.of_input
+@precision.compiled("mu", "nu")
 def plaquette(u: Array, mu: int, nu: int) -> Array:
   """P_{mu nu}(x). u: [Nd, Nc, Nc, *L] -> [Nc, Nc, *L]."""
   lattice, v = sites.extents(u), sites.flatten(u)
@@ -29,7 +29,7 @@ def plaquette(u: Array, mu: int, nu: int) -> Array:
   return sites.unflatten(group.mul(top, group.adjoint(bottom)), lattice)
 
 
-@precision.of_input
+@precision.compiled("mu")
 def staple(u: Array, mu: int) -> Array:
   """Sum A of the 2(Nd-1) staples, such that U_mu(x) A(x) sums the plaquettes through the link. -> [Nc, Nc, *L]."""
   lattice = sites.extents(u)
@@ -50,7 +50,7 @@ def flat_staple(v: Array, lattice: sites.Extents, mu: int) -> Array:
   return total
 
 
-@precision.of_input
+@precision.compiled("mu", "nu")
 def rectangle(u: Array, mu: int, nu: int) -> Array:
   """The 2x1 loop, two steps along mu and one along nu, starting at x. -> [Nc, Nc, *L]."""
   lattice, v = sites.extents(u), sites.flatten(u)
@@ -60,7 +60,7 @@ def rectangle(u: Array, mu: int, nu: int) -> Array:
   return sites.unflatten(group.mul(top, group.adjoint(bottom)), lattice)
 
 
-@precision.of_input
+@precision.compiled("mu", "nu")
 def clover_leaf(u: Array, mu: int, nu: int) -> Array:
   """Sum of the four plaquettes of the (mu, nu) plane that start and end at x, counterclockwise. -> [Nc, Nc, *L].
 
@@ -82,7 +82,7 @@ def clover_leaf(u: Array, mu: int, nu: int) -> Array:
   return sites.unflatten(from_x + back_mu + back_nu + back_both, lattice)
 
 
-@precision.of_input
+@precision.compiled("direction")
 def polyakov_line(u: Array, direction: int = 0) -> Array:
   """Ordered product of the links along a direction, from coordinate 0: [Nc, Nc, *L without that axis]."""
   sites.extents(u)
@@ -205,7 +205,7 @@ def sum_at_links(corners: Sequence[PlaneCorners], lattice: sites.Extents) -> Arr
   return gather_to_links(lattice, parts)
 
 
-@precision.of_input
+@precision.compiled()
 def plaquette_traces(u: Array) -> Array:
   """tr P for every plane and site. u: [Nd, Nc, Nc, *L] -> complex [planes, *L]."""
   lattice = sites.extents(u)

@@ -59,6 +59,26 @@ def of_input(function: F) -> F:
   return wrapped  # type: ignore[return-value]
 
 
+def compiled(*static: str) -> Callable[[F], F]:
+  """`of_input`, and one compiled program where it is called outside of a trace.
+
+  Operation by operation a function like the topological charge would be a hundred small programs, each compiled when it
+  is first met. static: names of arguments that are no arrays.
+  """
+
+  def decorate(function: F) -> F:
+    program = jax.jit(function, static_argnames=static)
+
+    @functools.wraps(function)
+    def chosen(u: Any, *args: Any, **kwargs: Any) -> Any:
+      # Under a trace it is part of what is being traced, as if it were written there.
+      return (function if isinstance(u, jax.core.Tracer) else program)(u, *args, **kwargs)
+
+    return of_input(chosen)  # type: ignore[return-value]
+
+  return decorate
+
+
 def _to_numpy(x: Any) -> Any:
   """A JAX array as an array of NumPy's that can be written to, or as a scalar of NumPy's; what is traced stays so."""
   return np.array(x)[()] if isinstance(x, jax.Array) and not isinstance(x, jax.core.Tracer) else x

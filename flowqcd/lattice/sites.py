@@ -63,7 +63,7 @@ def coordinates(lattice: Extents) -> np.ndarray:
   return np.indices(lattice)
 
 
-@precision.of_input
+@precision.compiled()
 def gauge_transform(u: Array, g: Array) -> Array:
   """U'_mu(x) = g(x) U_mu(x) g(x+mu)^dag. u: [Nd, Nc, Nc, *L], g: [Nc, Nc, *L]."""
   lattice = extents(u)

@@ -14,7 +14,7 @@ LineCouplings = Sequence[float | Array]
 """One for each direction, or none at all."""
 
 
-@precision.of_input
+@precision.compiled()
 def wilson(u: Array, beta: float) -> Array:
   """Wilson gauge action, -(beta/Nc) sum_x sum_{mu<nu} Re tr P_{mu nu}(x).
 
@@ -28,7 +28,7 @@ def _plaquette_terms(u: Array, beta: float | Array) -> Array:
   return -(beta / u.shape[1]) * loops.plaquette_traces(u).real
 
 
-@precision.of_input
+@precision.compiled()
 def wilson_force(u: Array, beta: float) -> Array:
   """T^a d^a S of the Wilson action: (beta/(2 Nc)) TA(M), M the sum of plaquettes that start with the link.
 

@@ -17,20 +17,20 @@ from flowqcd.theory import dirac, solvers
 from flowqcd.types import Array, Boundary
 
 
-@precision.of_input
+@precision.compiled()
 def plaquette(u: Array) -> Array:
   """P = (1/Nc)(1/V) sum_x sum_{mu<nu} Re tr P_{mu nu}(x), eq. 2: from 0 to Nd(Nd-1)/2, six in 4D."""
   traces = loops.plaquette_traces(u).real
   return jnp.sum(traces) / (u.shape[1] * traces[0].size)
 
 
-@precision.of_input
+@precision.compiled()
 def mean_plaquette(u: Array) -> Array:
   """The average (1/Nc) Re tr P over all plaquettes, at most 1; what other codes print."""
   return jnp.mean(loops.plaquette_traces(u).real) / u.shape[1]
 
 
-@precision.of_input
+@precision.compiled("direction")
 def polyakov_loop(u: Array, direction: int = 0) -> Array:
   """L = (1/V_perp) sum tr prod U_direction, eq. 3: complex, |L| <= Nc. The trace is not divided by Nc."""
   line = loops.polyakov_line(u, direction)
@@ -97,7 +97,7 @@ def _even_odd_solver(u: Array, kappa: float, boundary: Boundary | None, sources:
   return jax.vmap(solve)(sources)
 
 
-@precision.of_input
+@precision.compiled()
 def field_strength(u: Array) -> Array:
   """Clover F_{mu nu}(x) = TA(sum of the four leaves)/4, antihermitian: [planes, Nc, Nc, V], planes as in loops.planes."""
   lattice = sites.extents(u)
@@ -110,14 +110,14 @@ def _density(a: Array, b: Array) -> Array:
   return -jnp.sum(a * jnp.swapaxes(b, -3, -2)).real
 
 
-@precision.of_input
+@precision.compiled()
 def energy_density(u: Array) -> Array:
   """E = -(1/V) sum_x sum_{mu<nu} tr F F with the clover F; arXiv:1006.4518, eq. 2.1 (there -(1/2) over all mu, nu)."""
   f = field_strength(u)
   return _density(f, f) / f.shape[-1]
 
 
-@precision.of_input
+@precision.compiled()
 def topological_charge(u: Array) -> Array:
   """Q of eq. 5 with the clover F: in 4D -(1/(32 pi^2)) sum eps tr F F, eps_{txyz} = +1; in 2D (1/2 pi) sum Im tr F_01.
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from flowqcd.analysis import weights
-from flowqcd.lattice import loops, sites
+from flowqcd.lattice import loops, precision, sites
 from flowqcd.theory import determinant, gauge, observables, wilson_flow
 
 LATTICE = (2, 4)
@@ -71,3 +71,19 @@ def test_jax_arrays_stay_jax_arrays(links):
   assert isinstance(observables.plaquette(jax.numpy.asarray(links)), jax.Array)
   traced = jax.jit(lambda beta: gauge.wilson(links, beta))
   np.testing.assert_allclose(traced(2.0), gauge.wilson(links, 2.0), rtol=1e-14)
+
+
+def test_a_compiled_function_is_one_program_for_each_static_argument():
+  traced = []
+
+  @precision.compiled("power")
+  def function(u, power=1):
+    traced.append(power)
+    return u**power
+
+  u = np.full(3, 2.0)
+  for _ in range(2):
+    assert function(u).tolist() == [2.0] * 3 and function(u, power=3).tolist() == [8.0] * 3
+  assert traced == [1, 3]
+  # Under a trace it is part of the caller's program.
+  assert "jit" not in str(jax.make_jaxpr(function)(u))
