@@ -1,72 +1,110 @@
 """Ensembles of configurations with weights, observables and provenance, in HDF5.
 
 An ensemble is a folder: `ensemble.json` with the configuration that made it, and part-000000.h5, part-000001.h5, ... each
-written beside and renamed into place. HDF5 files that are appended to can be lost whole to a kill; these cannot, and a
-kill costs the part in flight.
+written beside and linked into place, with a digest of its content. HDF5 files that are appended to can be lost whole to a
+kill; these cannot, and a kill costs the part in flight. One process writes, and any number read; readers write nothing.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import pathlib
-from collections.abc import Mapping
-from typing import Any
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any, BinaryIO, Literal, NamedTuple, TypeVar
 
 import h5py
 import numpy as np
 
-from flowqcd.io import files, metrics
+from flowqcd.io import digests, files, locks, metrics
 
 _VERSION = 1
 
+T = TypeVar("T")
+State = digests.State | Literal["missing", "locked"]
+"""Of a part; locked: another process has it open for writing."""
 
-class EnsembleError(ValueError):
+
+class EnsembleError(files.StoreError):
   """An ensemble on disk is damaged, or not the one that was asked for."""
 
 
 class Ensemble:
-  """Rows [n, ...] under several names, stored in parts. Use `create`, `open` or `open_or_create`."""
+  """Rows [n, ...] under several names, stored in parts. Use `create`, `open` or `open_or_create`.
+
+  An object that has created or appended holds the folder until `close`, or until its process ends. Parts are verified by
+  their digests when this object first reads them; those of versions without digests are read with a warning.
+  """
 
   def __init__(self, path: pathlib.Path, config: dict[str, Any]) -> None:
     self.path, self.config = path, config
+    self._lock: locks.Lock | None = None
+    self._verified: dict[int, tuple[int, ...]] = {}
+    self._warned = False
 
   @classmethod
   def create(cls, path: str | os.PathLike, config: Mapping[str, Any]) -> Ensemble:
-    """A new, empty ensemble. Raises FileExistsError if the folder holds anything."""
+    """A new, empty ensemble. Raises FileExistsError if the folder holds anything, LockedError if another writes there."""
     path = pathlib.Path(path)
     if not files.is_vacant(path):
       raise FileExistsError(f"{path} is not empty; an ensemble needs a folder of its own")
     path.mkdir(parents=True, exist_ok=True)
-    plain = json.loads(json.dumps(dict(config)))
-    metrics.write_json(path / "ensemble.json", {"version": _VERSION, "config": plain})
-    return cls(path, plain)
+    store = cls(path, json.loads(json.dumps(dict(config))))
+    store._hold()
+    # Another process may have made one since the first look, and have ended.
+    if (path / "ensemble.json").exists():
+      store.close()
+      raise FileExistsError(f"{path} is not empty; an ensemble needs a folder of its own")
+    metrics.write_json(path / "ensemble.json", {"version": _VERSION, "config": store.config})
+    return store
 
   @classmethod
-  def open(cls, path: str | os.PathLike, config: Mapping[str, Any] | None = None) -> Ensemble:
-    """An existing ensemble. Raises EnsembleError if it is none, or of another configuration (naming the keys)."""
+  def open(
+    cls,
+    path: str | os.PathLike,
+    config: Mapping[str, Any] | None = None,
+    defaults: Mapping[str, Any] | None = None,
+  ) -> Ensemble:
+    """An existing ensemble. Raises EnsembleError if it is none, or of another configuration (naming the keys).
+
+    defaults: of keys that the stored configuration lacks, since the version that wrote it did not have them.
+    """
     path = pathlib.Path(path)
     record = path / "ensemble.json"
     if not record.exists():
       raise EnsembleError(f"{path} is not an ensemble: it has no ensemble.json")
     head = metrics.read_json(record)
-    if not isinstance(head, dict) or head.get("version") != _VERSION or "config" not in head:
+    if head.get("version") != _VERSION or not isinstance(head.get("config"), dict):
       raise EnsembleError(f"{record} is not of version {_VERSION} of this format")
     found = head["config"]
     if config is not None:
-      mine = json.loads(json.dumps(dict(config)))
-      differing = sorted(k for k in mine.keys() | found.keys() if mine.get(k) != found.get(k))
+      mine, theirs = (json.loads(json.dumps(dict(x))) for x in (config, dict(defaults or {}) | found))
+      keys = mine.keys() | found.keys()
+      differing = sorted(k for k in keys if (k in mine, mine.get(k)) != (k in theirs, theirs.get(k)))
       if differing:
         raise EnsembleError(f"{path} was made with other values of {', '.join(differing)}")
-    for stale in path.glob(".*.tmp"):
-      stale.unlink()  # Left by a kill in mid-write; never part of the ensemble.
     return cls(path, found)
 
   @classmethod
-  def open_or_create(cls, path: str | os.PathLike, config: Mapping[str, Any]) -> Ensemble:
+  def open_or_create(
+    cls, path: str | os.PathLike, config: Mapping[str, Any], defaults: Mapping[str, Any] | None = None
+  ) -> Ensemble:
     """Open where there is one, create where there is none."""
     exists = (pathlib.Path(path) / "ensemble.json").exists()
-    return cls.open(path, config) if exists else cls.create(path, config)
+    return cls.open(path, config, defaults) if exists else cls.create(path, config)
+
+  def close(self) -> None:
+    """Let other processes append. Reading, and appending again, remain possible."""
+    if self._lock is not None:
+      self._lock.release()
+    self._lock = None
+
+  def _hold(self) -> None:
+    if self._lock is None:
+      self._lock = locks.hold(self.path)
 
   def _part(self, index: int) -> pathlib.Path:
     return self.path / f"part-{index:06d}.h5"
@@ -77,57 +115,81 @@ class Ensemble:
     found = sorted(self.path.glob("part-*.h5"))
     for i, part in enumerate(found):
       if part != self._part(i):
-        raise EnsembleError(f"{self.path} has {part.name} but no {self._part(i).name}")
+        raise EnsembleError(f"{self.path} has {part.name} but no {self._part(i).name}; {_remedy(self.path)}")
     return len(found)
 
   @property
   def names(self) -> list[str]:
     """Names of the columns; empty while there are no parts."""
-    if not self.num_parts:
-      return []
-    with self._load(0) as part:
-      return sorted(part)
+    return self._read(0, sorted) if self.num_parts else []
 
-  def _load(self, index: int) -> h5py.File:
+  def _read(self, index: int, what: Callable[[h5py.File], T]) -> T:
+    """What a function finds in a part, verified. Raises EnsembleError where it is damaged, OSError where the disk fails."""
     path = self._part(index)
-    try:
-      return h5py.File(path, "r")
-    except OSError as error:
-      raise EnsembleError(f"{path} is damaged and cannot be read ({error})") from None
+    with files.named(path), open(path, "rb") as handle:
+      self._verify(index, handle)
+      try:
+        # Through Python's handle: HDF5 would lock the file, and fail where another process has it open.
+        with h5py.File(handle, "r") as part:
+          return what(part)
+      except Exception as error:  # h5py raises whatever it stumbles upon.
+        if isinstance(error, OSError) and error.errno is not None:
+          raise
+        text = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise EnsembleError(f"{path} is damaged and cannot be read ({text}); {_remedy(self.path)}") from None
+
+  def _verify(self, index: int, handle: BinaryIO) -> None:
+    found = os.fstat(handle.fileno())
+    identity = found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+    if self._verified.get(index) == identity:
+      return
+    state = digests.state(handle)
+    if state == "damaged" and locks.is_locked(handle):
+      # HDF5 marks a file that is open for writing, in the file, and takes the mark back on closing.
+      raise EnsembleError(f"{self._part(index)} is locked: another process has it open for writing; close it there")
+    if state == "damaged":
+      raise EnsembleError(
+        f"{self._part(index)} is damaged: its content is not that of its SHA-256; {_remedy(self.path)}"
+      )
+    if state == "no digest" and not self._warned:
+      self._warned = True
+      warnings.warn(
+        f"{self._part(index)} has no digest, as earlier versions wrote it: it is read unverified", stacklevel=5
+      )
+    self._verified[index] = identity
 
   def append(self, columns: Mapping[str, np.ndarray], attributes: Mapping[str, Any] | None = None) -> None:
-    """Add a part: {name: [rows, ...]}. Raises ValueError unless names, types and trailing shapes are those of before."""
+    """Add a part: {name: [rows, ...]}. Raises ValueError unless names, types and trailing shapes are those of before.
+
+    Raises LockedError where another process writes here, OSError where the disk is full: no part is half there then.
+    """
     columns = {name: np.asarray(x) for name, x in columns.items()}
-    index = self.num_parts
     if not columns or any(x.ndim == 0 for x in columns.values()):
       raise ValueError("a part needs named arrays with at least one axis")
+    self._hold()
+    index = self.num_parts
     if index:
       self._check_like_first(columns)
-    with files.atomic(self._part(index)) as handle, h5py.File(handle, "w") as part:
-      for name, x in columns.items():
-        part.create_dataset(name, data=x, fletcher32=x.size > 0)
-      part.attrs.update(dict(attributes or {}))
+    image = _image(columns, dict(attributes or {}))
+    with files.atomic(self._part(index)) as handle:
+      handle.write(digests.block(image))
+      handle.write(image)
 
   def _check_like_first(self, columns: Mapping[str, np.ndarray]) -> None:
-    with self._load(0) as first:
-      if set(first) != set(columns):
-        raise ValueError(f"{self.path} has the columns {sorted(first)}, not {sorted(columns)}")
-      for name, x in columns.items():
-        old = first[name]
-        if old.dtype != x.dtype or old.shape[1:] != x.shape[1:]:
-          raise ValueError(
-            f"{self.path}: '{name}' is {old.dtype} [n, {old.shape[1:]}], not {x.dtype} [n, {x.shape[1:]}]"
-          )
+    first = self._read(0, lambda part: {name: (x.dtype, x.shape[1:]) for name, x in part.items()})
+    if set(first) != set(columns):
+      raise ValueError(f"{self.path} has the columns {sorted(first)}, not {sorted(columns)}")
+    for name, x in columns.items():
+      dtype, shape = first[name]
+      if dtype != x.dtype or shape != x.shape[1:]:
+        raise ValueError(f"{self.path}: '{name}' is {dtype} [n, {shape}], not {x.dtype} [n, {x.shape[1:]}]")
 
   def read_part(self, index: int, name: str) -> np.ndarray:
     """One column of one part. Raises EnsembleError naming the file if it is damaged or has no such column."""
-    with self._load(index) as part:
-      if name not in part:
-        raise EnsembleError(f"{self._part(index)} has no column '{name}', only {sorted(part)}")
-      try:
-        return part[name][()]
-      except OSError as error:
-        raise EnsembleError(f"{self._part(index)}: '{name}' is damaged ({error})") from None
+    names, found = self._read(index, lambda part: (sorted(part), part[name][()] if name in part else None))
+    if found is None:
+      raise EnsembleError(f"{self._part(index)} has no column '{name}', only {names}")
+    return found
 
   def read(self, name: str) -> np.ndarray:
     """A whole column, [rows, ...]. Raises EnsembleError for an empty ensemble."""
@@ -136,20 +198,12 @@ class Ensemble:
     return np.concatenate([self.read_part(i, name) for i in range(self.num_parts)])
 
   def attributes(self, name: str) -> np.ndarray:
-    """One attribute of every part, [parts]."""
-    values = []
-    for i in range(self.num_parts):
-      with self._load(i) as part:
-        values.append(part.attrs[name])
-    return np.array(values)
+    """One attribute of every part, [parts]. Raises EnsembleError naming the part that lacks it."""
+    return np.array([self._read(i, lambda part: part.attrs[name]) for i in range(self.num_parts)])
 
   def part_lengths(self, name: str) -> list[int]:
-    """Rows of a column in each part."""
-    lengths = []
-    for i in range(self.num_parts):
-      with self._load(i) as part:
-        lengths.append(part[name].shape[0])
-    return lengths
+    """Rows of a column in each part. Raises EnsembleError naming the part that lacks it."""
+    return [self._read(i, lambda part: part[name].shape[0]) for i in range(self.num_parts)]
 
   def __len__(self) -> int:
     """Rows of the column that comes first by name; all are alike unless a part says otherwise."""
@@ -157,9 +211,85 @@ class Ensemble:
     return sum(self.part_lengths(names[0])) if names else 0
 
   def export(self, path: str | os.PathLike, overwrite: bool = False) -> None:
-    """One plain HDF5 file with every column whole and the configuration as JSON in the attribute 'config'."""
-    names = self.names
-    with files.atomic(path, overwrite) as handle, h5py.File(handle, "w") as out:
-      for name in names:
-        out.create_dataset(name, data=self.read(name))
-      out.attrs["config"] = json.dumps(self.config)
+    """One plain HDF5 file with every column whole and the configuration as JSON in the attribute 'config'.
+
+    It has a digest as parts have (`state`). Raises FileExistsError unless overwrite.
+    """
+    image = _image({name: self.read(name) for name in self.names}, {"config": json.dumps(self.config)})
+    with files.atomic(path, overwrite) as handle:
+      handle.write(digests.block(image))
+      handle.write(image)
+
+  def states(self) -> dict[str, State]:
+    """{file name: state} of all parts, each read whole; without a digest, damaged where HDF5 cannot read all of it."""
+    last = max((path.name for path in self.path.glob("part-[0-9]*.h5")), default="")
+    names = itertools.takewhile(lambda name: name <= last, (self._part(i).name for i in itertools.count()))
+    return {name: state(self.path / name) if (self.path / name).exists() else "missing" for name in names}
+
+  def repair(self) -> Repair:
+    """Move the first damaged or missing part, and all parts after it, into a folder `damaged-<time>` within this one.
+
+    Nothing is deleted: the run goes on from the part before. Raises LockedError where another process writes here.
+    """
+    self._hold()
+    found = self.states()
+    whole = 0
+    while found.get(self._part(whole).name) in ("ok", "no digest", "locked"):
+      whole += 1
+    return self.cut(whole)
+
+  def cut(self, count: int) -> Repair:
+    """Keep the first `count` parts; move the others as `repair` does."""
+    self._hold()
+    moved = [path for path in sorted(self.path.glob("part-*.h5")) if path.name >= self._part(count).name]
+    stamp = time.strftime("damaged-%Y%m%d-%H%M%S")
+    names = itertools.chain([stamp], (f"{stamp}-{i}" for i in itertools.count(2)))
+    aside = next(path for path in map(self.path.joinpath, names) if not path.exists())
+    if moved:
+      aside.mkdir()
+    # The last one first: a kill in between leaves no gap.
+    for path in reversed(moved):
+      os.rename(path, aside / path.name)
+    return Repair(count, [path.name for path in moved], aside)
+
+
+class Repair(NamedTuple):
+  """How many parts an ensemble has kept, and which were moved where."""
+
+  kept: int
+  moved: list[str]
+  aside: pathlib.Path
+
+
+def state(path: str | os.PathLike) -> State:
+  """Of a part or an exported file, by its digest; without one, damaged where HDF5 cannot read all of it."""
+  path = pathlib.Path(path)
+  with files.named(path), open(path, "rb") as handle:
+    found = digests.state(handle)
+    if found == "damaged" and locks.is_locked(handle):
+      return "locked"
+    if found != "no digest":
+      return found
+    try:
+      with h5py.File(handle, "r") as part:
+        for column in part.values():
+          column[()]
+    except Exception:  # h5py raises whatever it stumbles upon.
+      return "damaged"
+    return found
+
+
+def _remedy(path: pathlib.Path) -> str:
+  return f"python -m experiments.ensembles verify {path} shows which parts are whole, and repair moves the others aside"
+
+
+def _image(columns: Mapping[str, np.ndarray], attributes: Mapping[str, Any]) -> bytes:
+  """The bytes of an HDF5 file after its user block. In memory: on disk, HDF5 loses the errors that it meets on closing."""
+  size = sum(x.nbytes for x in columns.values())
+  memory = {"driver": "core", "backing_store": False, "block_size": max(1 << 16, size // 4)}
+  with h5py.File("part", "w", userblock_size=digests.BLOCK, **memory) as part:
+    for name, x in columns.items():
+      part.create_dataset(name, data=x)
+    part.attrs.update(attributes)
+    part.flush()
+    return part.id.get_file_image()

@@ -58,7 +58,7 @@ def test_leftovers_of_a_kill_do_not_make_a_folder_occupied(tmp_path):
   store = ensembles.Ensemble.open_or_create(tmp_path / "e", {})
   store.append(_rows(0, 2))
   assert len(ensembles.Ensemble.open(tmp_path / "e")) == 2
-  assert not list((tmp_path / "e").glob(".*.tmp"))
+  assert not list((tmp_path / "e").glob(".*.tmp"))  # A writer removes them.
   (tmp_path / "f").mkdir()
   (tmp_path / "f" / "notes.txt").write_text("mine")
   with pytest.raises(FileExistsError):
@@ -76,9 +76,9 @@ def test_damage_is_named_and_not_passed_on(tmp_path):
     store.read("x")
   damaged = bytearray(good)
   at = good.find(np.arange(700.0, 720.0).tobytes())
-  damaged[at] ^= 1  # One bit in the data: the checksum of the chunk tells.
+  damaged[at] ^= 1  # One bit in the data.
   part.write_bytes(damaged)
-  with pytest.raises(ensembles.EnsembleError, match="'x' is damaged"):
+  with pytest.raises(ensembles.EnsembleError, match=r"part-000001.h5 is damaged.* SHA-256.* repair"):
     store.read("x")
   part.unlink()
   with pytest.raises(ensembles.EnsembleError, match="no .*part-000001.h5"):
@@ -110,7 +110,8 @@ def test_a_kill_at_any_instant_loses_no_part(tmp_path):
     np.testing.assert_array_equal(x, np.arange(len(x)))
     assert store.num_parts > seen
     seen = store.num_parts
-    assert not list(path.glob(".*.tmp"))
+  store.append({"x": np.arange(len(x), len(x) + 1000.0)})
+  assert not list(path.glob(".*.tmp"))
 
 
 def _state(step):
@@ -132,26 +133,33 @@ def test_checkpoints_keep_count_and_restore(tmp_path):
   saver.close()
 
 
-def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path):
+def test_a_damaged_checkpoint_is_refused_and_names_the_ones_before(tmp_path):
   saver = checkpoint.Checkpointer(tmp_path / "c")
-  for step in (1, 2):
+  for step in (1, 2, 3):
     saver.save(step, _state(step))
   saver.close()
-  for file in (tmp_path / "c" / "2").rglob("*"):
+  for file in (tmp_path / "c" / "3").rglob("*"):
     if file.is_file():
       file.write_bytes(b"junk")
   saver = checkpoint.Checkpointer(tmp_path / "c")
-  with pytest.warns(UserWarning, match="cannot be read"):
-    found = saver.restore(_state(0))
-  assert int(found["n"]) == 1
-  saver.save(2, _state(2))  # The damaged one is out of the way.
+  with pytest.raises(
+    checkpoint.CheckpointError, match=r"c/3 is damaged .*steps 2, 1: move \S*c/3 away .* from step 2$"
+  ):
+    saver.restore(_state(0))
+  with pytest.raises(checkpoint.CheckpointError, match=r"c/3 is damaged"):
+    checkpoint.read(tmp_path / "c", "w", {"w": jnp.zeros(4)})
+  saver.close()
+  (tmp_path / "c" / "3").rename(tmp_path / "aside")
+  saver = checkpoint.Checkpointer(tmp_path / "c")
   assert int(saver.restore(_state(0))["n"]) == 2
+  saver.save(3, _state(3))
+  assert int(saver.restore(_state(0))["n"]) == 3
   saver.close()
   for file in (tmp_path / "c").rglob("*"):
     if file.is_file():
       file.write_bytes(b"junk")
   saver = checkpoint.Checkpointer(tmp_path / "c")
-  with pytest.warns(UserWarning), pytest.raises(checkpoint.CheckpointError, match="no usable"):
+  with pytest.raises(checkpoint.CheckpointError, match="no older one is whole"):
     saver.restore(_state(0))
   saver.close()
 
