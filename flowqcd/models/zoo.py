@@ -12,6 +12,7 @@ import json
 import os
 import pathlib
 import typing
+import warnings
 from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeVar
 
@@ -148,7 +149,8 @@ def names() -> list[str]:
 def load(name: str | os.PathLike) -> Model:
   """A model by name, or from a file of `save`. Parameters stored in 16 bits come in 32.
 
-  Raises ValueError where there is none, or the file is damaged, altered or of another kind.
+  Raises ValueError where there is none of this name, StoreError where the file is damaged, altered or of another kind. A
+  file of the format without a SHA-256 is read with a warning.
   """
   path = pathlib.Path(name)
   if path.suffix != ".safetensors":
@@ -157,14 +159,16 @@ def load(name: str | os.PathLike) -> Model:
     path = _FOLDER / f"{name}.safetensors"
   metadata, arrays = _read(path)
   if metadata.get("format") not in (_FORMAT, _OLDER):
-    raise ValueError(f"{path} is no model of flowqcd: its format is {metadata.get('format')}, not {_FORMAT}")
-  if metadata["format"] == _FORMAT and metadata.get("sha256") != _digest(metadata.get("card", ""), arrays):
-    raise ValueError(f"{path} is damaged or was altered: its contents are not those of its SHA-256")
+    raise files.StoreError(f"{path} is no model of flowqcd: its format is {metadata.get('format')}, not {_FORMAT}")
+  if metadata["format"] == _OLDER:
+    warnings.warn(f"{path} has no SHA-256, as earlier versions wrote it: it is read unverified", stacklevel=2)
+  elif metadata.get("sha256") != _digest(metadata.get("card", ""), arrays):
+    raise files.StoreError(f"{path} is damaged or was altered: its contents are not those of its SHA-256")
   try:
     model = Model(Card(**_tuples(json.loads(metadata["card"]))), ())
     template = jax.eval_shape(_made(model).init, jax.random.key(0))
   except (AttributeError, KeyError, TypeError, ValueError) as error:
-    raise ValueError(f"{path} has no card that this version reads: {type(error).__name__} {error}") from None
+    raise files.StoreError(f"{path} has no card that this version reads: {type(error).__name__} {error}") from None
   return model._replace(params=_tree(path, template, arrays))
 
 
@@ -173,9 +177,11 @@ def _read(path: pathlib.Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
     with safetensors.safe_open(path, framework="numpy") as handle:
       return handle.metadata() or {}, {key: handle.get_tensor(key) for key in handle.keys()}
   except FileNotFoundError:
-    raise ValueError(f"{path}: no such file") from None
-  except safetensors.SafetensorError as error:
-    raise ValueError(f"{path} is damaged or no safetensors file: {error}") from None
+    raise files.StoreError(f"{path}: no such file") from None
+  except Exception as error:  # safetensors raises what it stumbles upon: SafetensorError, and others for unknown types.
+    if isinstance(error, OSError) and error.errno is not None:
+      raise OSError(error.errno, error.strerror, str(path)) from None
+    raise files.StoreError(f"{path} is damaged or no safetensors file: {type(error).__name__} {error}") from None
 
 
 def _made(model: Model) -> marginal.Marginal | conditional.Conditional:
@@ -183,13 +189,13 @@ def _made(model: Model) -> marginal.Marginal | conditional.Conditional:
 
 
 def _tree(path: pathlib.Path, template: Params, arrays: dict[str, np.ndarray]) -> Params:
-  """The arrays in the structure that the card's model has. Raises ValueError where names or shapes are others."""
+  """The arrays in the structure that the card's model has. Raises StoreError where names or shapes are others."""
   wanted = {name: leaf.shape for name, leaf in _named(template).items()}
   found = {name: array.shape for name, array in arrays.items()}
   if wanted != found:
     differing = sorted(k for k in wanted.keys() | found.keys() if wanted.get(k) != found.get(k))
     what = ", ".join(f"{k}: {found.get(k)} there, {wanted.get(k)} by its card" for k in differing[:3])
-    raise ValueError(f"{path} has not the parameters of its card ({what})")
+    raise files.StoreError(f"{path} has not the parameters of its card ({what})")
   wide = lambda x: x.astype(np.float32) if x.dtype == np.float16 else x
   return jax.tree.unflatten(jax.tree.structure(template), [wide(arrays[name]) for name in wanted])
 
