@@ -42,7 +42,7 @@ def run(config: settings.Experiment) -> dict[str, Any]:
   environment.start(config)
   folder = environment.claim(config)
   params = train_marginal.prepare(start).state.params
-  store = ensembles.Ensemble.open_or_create(folder / "annealed", environment.provenance(config))
+  store = environment.store(config, folder / "annealed")
   draw = distributed.parallel_map(_sampler(config, start, params, folder), config.sampling.chunk, num_shared=1)
   key, total, done = jax.random.fold_in(jax.random.key(config.seed), 12), config.sampling.num_samples, len(store)
   progress = environment.Progress("annealed samples", total, done)

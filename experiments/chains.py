@@ -31,7 +31,7 @@ def fill(config: settings.Experiment, name: str, kernel: Kernel, columns: Column
   numbers those of no other ensemble; it uses salt and salt + 1.
   """
   folder, dtype = environment.claim(config), systems.dtype(config.precision)
-  store = ensembles.Ensemble.open_or_create(folder / name, environment.provenance(config))
+  store = environment.store(config, folder / name)
   advance = _advance(config, kernel, columns, salt)
   total, per_part = config.hmc.trajectories, config.hmc.thin * _parts_together(config)
   done = store.num_parts * per_part

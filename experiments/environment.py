@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from experiments import configuration
 from experiments.settings import Experiment
 from flowqcd import distributed
-from flowqcd.io import files, metrics
+from flowqcd.io import ensembles, files, locks, metrics
 
 _OPERATIONAL = ("output", "measurement.bins")
 """Fields that do not change what a run computes and stores."""
@@ -81,32 +81,56 @@ def startup_seconds() -> float:
 
 
 def claim(config: Experiment) -> pathlib.Path:
-  """The run's folder, created if need be. Raises ValueError, naming the fields, where it holds another configuration."""
+  """The run's folder, created if need be, and held by this process until it ends; again as often as need be.
+
+  Fields that its configuration lacks, since they are newer, count as their defaults. Raises ValueError, naming the fields,
+  where it holds another configuration, and LockedError where another process is at work there. On several hosts the first
+  process alone holds it.
+  """
   folder = pathlib.Path(config.output)
   if not distributed.is_first_process():
     return folder
-  record, mine = folder / "config.json", provenance(config)
-  if record.exists():
-    try:
-      theirs = json.loads(record.read_text())
-    except json.JSONDecodeError as error:
-      raise ValueError(f"{record} is not valid JSON ({error}); move the folder away") from None
-    differing = sorted(k for k in mine.keys() | theirs.keys() if mine.get(k) != theirs.get(k))
-    if differing:
-      what = ", ".join(f"{k}: {theirs.get(k)} there, {mine.get(k)} here" for k in differing[:4])
-      raise ValueError(f"{folder} belongs to another configuration ({what}); choose another --config.output")
-  elif not files.is_vacant(folder):
-    raise ValueError(f"{folder} is not empty and not a run of this program; choose another --config.output")
-  else:
+  record = folder / "config.json"
+  if not _is_claimed(config, folder):
     folder.mkdir(parents=True, exist_ok=True)
-    metrics.write_json(record, mine)
+  locks.hold(folder)
+  # Looked at again: another process may have claimed it before it was held.
+  if not _is_claimed(config, folder):
+    metrics.write_json(record, provenance(config))
   return folder
+
+
+def _is_claimed(config: Experiment, folder: pathlib.Path) -> bool:
+  """Whether the folder is this configuration's already. Raises ValueError where it is something else's; writes nothing."""
+  record, mine = folder / "config.json", provenance(config)
+  if not record.exists() and files.is_vacant(folder):
+    return False
+  found = metrics.read_json(record) if record.exists() else {}
+  if not mine.keys() & found.keys():
+    raise ValueError(f"{folder} is not empty and not a run of this program; choose another --config.output")
+  theirs = defaults() | found
+  differing = sorted(k for k in mine.keys() | theirs.keys() if (k in mine, mine.get(k)) != (k in theirs, theirs.get(k)))
+  if differing:
+    shown = lambda k: f"{theirs.get(k)} there{'' if k in found else ' by default'}"
+    what = ", ".join(f"{k}: {shown(k)}, {mine.get(k, 'no such field')} here" for k in differing[:4])
+    raise ValueError(f"{folder} belongs to another configuration ({what}); choose another --config.output")
+  return True
 
 
 def provenance(config: Experiment) -> dict:
   """{field: value} of all that decides what a run computes, as JSON would give it back."""
   leaves = configuration.to_dict(config)
   return json.loads(json.dumps({k: v for k, v in leaves.items() if k not in _OPERATIONAL}))
+
+
+def defaults() -> dict:
+  """{field: value} that a run has which was made before the field."""
+  return provenance(Experiment())
+
+
+def store(config: Experiment, path: pathlib.Path) -> ensembles.Ensemble:
+  """The configuration's ensemble at a path in a claimed folder, opened or created. Raises EnsembleError, naming keys."""
+  return ensembles.Ensemble.open_or_create(path, provenance(config), defaults())
 
 
 class Progress:

@@ -54,7 +54,7 @@ def observables_of(config: settings.Experiment, u: Array) -> dict[str, Array]:
 
 def ensemble(config: settings.Experiment, source: ensembles.Ensemble, path: pathlib.Path) -> ensembles.Ensemble:
   """Fill `path` with the observables of the stored configurations of `source`, part by part, from where it stands."""
-  store = ensembles.Ensemble.open_or_create(path, environment.provenance(config))
+  store = environment.store(config, path)
   mapped = distributed.parallel_map(lambda u: observables_of(config, u), config.measurement.chunk)
   total, label = source.num_parts, f"measuring {source.path.name}"
   progress = environment.Progress(f"{label} (parts)", total, store.num_parts)

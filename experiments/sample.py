@@ -26,7 +26,7 @@ def run(config: settings.Experiment) -> ensembles.Ensemble:
   folder = environment.claim(config)
   params = train_conditional.run(config)
   step_error.check_flow(config, params.marginal, folder)
-  store = ensembles.Ensemble.open_or_create(folder / "flow", environment.provenance(config))
+  store = environment.store(config, folder / "flow")
   model = systems.marginal_model(config, dtype)
 
   choice = config.conditional
