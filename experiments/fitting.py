@@ -77,8 +77,10 @@ def run(task: Task, folder: pathlib.Path, state: loop.State) -> Params:
 def _steps(task: Task, folder: pathlib.Path, state: loop.State, saver: checkpoint.Checkpointer) -> loop.State:
   last = task.phases[-1].until
   progress = environment.Progress(task.name, last, int(state.step))
-  writer = metrics.Writer(folder / f"{task.name}.jsonl", resume_step=int(state.step))
-  clock = time.process_time() - writer.last("cpu_seconds", 0.0)
+  # On several hosts the first process alone: opening rewrites the file.
+  log, first = folder / f"{task.name}.jsonl", distributed.is_first_process()
+  writer = metrics.Writer(log, resume_step=int(state.step)) if first else None
+  clock = time.process_time() - (writer.last("cpu_seconds", 0.0) if writer else 0.0)
   for phase in task.phases:
     start = state
     for state, result in loop.train(start, task.step, phase.until, phase.batch, task.max_bad_steps):
@@ -95,7 +97,7 @@ def _steps(task: Task, folder: pathlib.Path, state: loop.State, saver: checkpoin
       if step % task.evaluate_every == 0 or step == last:
         exact = task.evaluate(state.params)
         row |= {"exact_loss": float(-exact.mean()), "exact_ess": float(weights.ess(exact))}
-      if distributed.is_first_process():
+      if writer:
         writer.write(step, **row)
       if step % task.checkpoint_every == 0 or step == last:
         saver.save(step, state)

@@ -1,7 +1,6 @@
 """Chains against each other: in a run of seconds."""
 
 import dataclasses
-import json
 import math
 
 import numpy as np
@@ -10,7 +9,7 @@ from scipy import signal
 
 from experiments import compare_chains, presets
 from experiments.settings import HMC
-from flowqcd.io import ensembles
+from flowqcd.io import ensembles, metrics
 from flowqcd.theory import torus
 
 
@@ -42,7 +41,7 @@ def test_chains_agree_and_go_on(tmp_path):
       assert chain.get(f"{name}_cost_ratio") == (pytest.approx(ratio) if known else None)
     assert "plaquette_cost_ratio" in chain
     assert chain["plaquette_err"] < 0.005
-  assert json.loads((tmp_path / "run" / "chains.json").read_text()) == found
+  assert metrics.read_json(tmp_path / "run" / "chains.json") == found
   text = (tmp_path / "run" / "chains.md").read_text()
   assert text.count("| plaquette |") == text.count("| Q^2 |") == 3 and "link flow" in text
   assert (tmp_path / "run" / "chains.png").stat().st_size > 10_000
