@@ -13,7 +13,7 @@ import re
 import sys
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from absl import app, flags
@@ -121,31 +121,40 @@ def from_flags(presets: Mapping[str, T]) -> T:
 
 
 def run(main: Any, presets: Mapping[str, T], default: str) -> None:
-  """Entry point of a binary: parse flags, build the configuration, call main(config).
-
-  Mistakes of the user (ValueError), file errors and numerical failures (ArithmeticError: a solver or a training that did
-  not converge) end in one line on stderr and exit status 2.
-  """
+  """Entry point of a binary: parse flags, build the configuration, call main(config); errors as of `run_words`."""
   define(presets, default)
 
-  def guarded(argv: Sequence[str]) -> None:
-    if len(argv) > 1:
-      _fail(f"unexpected argument '{argv[1]}'; settings are flags, see --help")
-    try:
-      _join_hosts()
-      main(from_flags(presets))
-    except (ValueError, OSError, ArithmeticError) as error:
-      if flags.FLAGS.debug:
-        raise
-      _fail(str(error))
+  def configured(words: Sequence[str]) -> None:
+    if words:
+      _fail(f"unexpected argument '{words[0]}'; settings are flags, see --help")
+    _join_hosts()
+    main(from_flags(presets))
 
-  flags.DEFINE_bool("debug", False, "Show the full traceback of an error.")
   flags.DEFINE_string(
     "coordinator", None, "Several hosts: address:port of the first process; 'auto' on a known cluster."
   )
   flags.DEFINE_integer("num_processes", None, "Several hosts: how many processes there are.")
   flags.DEFINE_integer("process_id", None, "Several hosts: which of them this is, from 0.")
   flags.DEFINE_float("coordinator_timeout", 300.0, "Several hosts: seconds to wait until all processes are there.")
+  run_words(configured)
+
+
+def run_words(main: Callable[[Sequence[str]], None]) -> None:
+  """Entry point of a binary without a configuration: parse flags, call main(words that are no flags).
+
+  Mistakes of the user (ValueError), file errors and numerical failures (ArithmeticError: a solver or a training that did
+  not converge) end in one line on stderr and exit status 2.
+  """
+
+  def guarded(argv: Sequence[str]) -> None:
+    try:
+      main(argv[1:])
+    except (ValueError, OSError, ArithmeticError) as error:
+      if flags.FLAGS.debug:
+        raise
+      _fail(str(error))
+
+  flags.DEFINE_bool("debug", False, "Show the full traceback of an error.")
   app.run(guarded, flags_parser=_parse_flags)
 
 
