@@ -73,6 +73,7 @@ class Checkpointer:
       enable_async_checkpointing=False,
       create=jax.process_count() == 1 and not read_only,
       read_only=read_only,
+      lightweight_initialize=True,  # Times of saving are not needed, and one damaged record of them would bar all steps.
       multiprocessing_options=alone if jax.process_count() > 1 else ocp.options.MultiprocessingOptions(),
     )
     if not read_only:

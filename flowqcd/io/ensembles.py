@@ -129,12 +129,11 @@ class Ensemble:
     with files.named(path), open(path, "rb") as handle:
       self._verify(index, handle)
       try:
-        # Through Python's handle: HDF5 would lock the file, and fail where another process has it open.
-        with h5py.File(handle, "r") as part:
+        with _opened(path) as part:
           return what(part)
       except Exception as error:  # h5py raises whatever it stumbles upon.
-        if isinstance(error, OSError) and error.errno is not None:
-          raise
+        if locks.is_locked(handle):
+          raise EnsembleError(_locked(path)) from None
         text = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise EnsembleError(f"{path} is damaged and cannot be read ({text}); {_remedy(self.path)}") from None
 
@@ -146,7 +145,7 @@ class Ensemble:
     state = digests.state(handle)
     if state == "damaged" and locks.is_locked(handle):
       # HDF5 marks a file that is open for writing, in the file, and takes the mark back on closing.
-      raise EnsembleError(f"{self._part(index)} is locked: another process has it open for writing; close it there")
+      raise EnsembleError(_locked(self._part(index)))
     if state == "damaged":
       raise EnsembleError(
         f"{self._part(index)} is damaged: its content is not that of its SHA-256; {_remedy(self.path)}"
@@ -271,12 +270,21 @@ def state(path: str | os.PathLike) -> State:
     if found != "no digest":
       return found
     try:
-      with h5py.File(handle, "r") as part:
+      with _opened(path) as part:
         for column in part.values():
           column[()]
     except Exception:  # h5py raises whatever it stumbles upon.
-      return "damaged"
+      return "locked" if locks.is_locked(handle) else "damaged"
     return found
+
+
+def _opened(path: pathlib.Path) -> h5py.File:
+  """For reading, without HDF5's locks, which some file systems refuse. Python's handles end the process on bad files."""
+  return h5py.File(path, "r", locking=False)
+
+
+def _locked(path: pathlib.Path) -> str:
+  return f"{path} is locked: another process has it open for writing; close it there"
 
 
 def _remedy(path: pathlib.Path) -> str:
