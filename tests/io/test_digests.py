@@ -128,6 +128,15 @@ def test_records(tmp_path):
     metrics.write_json(path, {"sha256": 1})
 
 
+def test_damage_to_a_digests_name_does_not_pass_for_an_earlier_version(tmp_path):
+  metrics.write_json(tmp_path / "a.json", {"x": 1.5})
+  metrics.Writer(tmp_path / "m.jsonl").write(1, loss=0.5)
+  for path, read in ((tmp_path / "a.json", metrics.read_json), (tmp_path / "m.jsonl", metrics.read)):
+    path.write_text(path.read_text().replace("sha256", "sha257"))
+    with pytest.raises(files.StoreError, match="it has no digest"):
+      read(path)
+
+
 def test_lines_of_earlier_versions_go_on(tmp_path):
   path = tmp_path / "m.jsonl"
   path.write_text('{"step": 1, "loss": 0.5}\n{"step": 2, "loss": 0.25}\n')
