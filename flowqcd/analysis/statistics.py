@@ -8,10 +8,13 @@ twice this tau_int.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from scipy import stats
+
+if TYPE_CHECKING:
+  import pyerrors
 
 _RESAMPLES_AT_ONCE = 32  # resamples per matrix product: N=65k then needs 16 MB, not 500
 _MAX_R_HAT = 1.1  # Gelman et al., Bayesian Data Analysis (3rd ed.), section 11.5
@@ -138,8 +141,11 @@ def gamma_method(series: np.ndarray, window_s: float = 2.0) -> GammaResult:
 
   error^2 = 2 tau_int var / N, tau_int = 1/2 + sum_{t=1}^W rho(t). series: real [streams, n] or [n],
   streams being replicas of one ensemble. window_s is Wolff's parameter S, tau ~ S tau_int.
-  tau_int is never below 1/2. Wolff, hep-lat/0306017; computed by pyerrors, which measures
-  fluctuations about each stream's own mean: `replica_p` tells whether those means agree.
+  tau_int is never below 1/2. Wolff, hep-lat/0306017; computed by pyerrors.
+
+  Fluctuations are about the mean of all streams. About each stream's own mean, Gamma(t) would be
+  low by 2 tau_int var / n, and many short streams would have errors far too small. Streams that
+  have not forgotten where they started raise tau_int then; `replica_p` tells whether they agree.
 
   Raises FrozenStreamsError if a stream is constant, ValueError for other shapes, fewer than 8
   entries a stream, or values that are not finite.
@@ -151,26 +157,32 @@ def gamma_method(series: np.ndarray, window_s: float = 2.0) -> GammaResult:
       f"streams {_listed(frozen)} of {len(series)} are constant: they never moved, or the "
       "observable does not vary; no error can be given"
     )
-  import pyerrors  # slow to import, and only needed here
-
-  streams = [row.astype(float) for row in series]
-  obs = pyerrors.Obs(streams, [f"chain|{r:06d}" for r in range(len(streams))])
-  obs.gamma_method(S=window_s)
-  tau_int = float(obs.e_tauint["chain"])
-  variance_of_mean = 2 * tau_int * np.var(series, axis=1).mean() / series.shape[1]
+  series = series.astype(float)
+  mean = float(series.mean())
+  obs = _windowed(series - mean, window_s)
   return GammaResult(
-    float(obs.value),
+    mean,
     float(obs.dvalue),
     float(obs.ddvalue),
-    tau_int,
+    float(obs.e_tauint["chain"]),
     float(obs.e_dtauint["chain"]),
     int(obs.e_windowsize["chain"]),
-    _replica_p(series.mean(axis=1), variance_of_mean),
+    _replica_p(series, window_s),
   )
 
 
+def _windowed(deviations: np.ndarray, window_s: float) -> pyerrors.Obs:
+  """pyerrors' Gamma method of deviations [streams, n] from means that are taken already."""
+  import pyerrors  # slow to import, and only needed here
+
+  names = [f"chain|{r:06d}" for r in range(len(deviations))]
+  obs = pyerrors.Obs(list(deviations), names, means=[0.0] * len(names))
+  obs.gamma_method(S=window_s)
+  return obs
+
+
 def autocorrelation(series: np.ndarray) -> np.ndarray:
-  """rho(t) = Gamma(t)/Gamma(0) of the fluctuations about each stream's own mean, as in gamma_method: [n // 2].
+  """rho(t) = Gamma(t)/Gamma(0) of the fluctuations about the mean of all streams, as in gamma_method: [n // 2].
 
   Gamma(t) is the mean over all pairs of entries t apart in one stream. series: real [streams, n] or [n]. Raises
   FrozenStreamsError if nothing varies, ValueError for other shapes, fewer than 8 entries a stream, or values that are not
@@ -181,7 +193,7 @@ def autocorrelation(series: np.ndarray) -> np.ndarray:
     raise FrozenStreamsError("all entries of a stream are equal: there is no autocorrelation to speak of")
   n = series.shape[1]
   # Padded with zeros, so that the ends do not meet.
-  spectrum = np.fft.rfft(series - series.mean(axis=1, keepdims=True), 2 * n, axis=1)
+  spectrum = np.fft.rfft(series - series.mean(), 2 * n, axis=1)
   pairs = np.fft.irfft(np.abs(spectrum) ** 2, axis=1)[:, : n // 2].sum(axis=0)
   gamma = pairs / np.arange(n, n - n // 2, -1)
   return gamma / gamma[0]
@@ -295,11 +307,22 @@ def _constant_streams(series: np.ndarray) -> tuple[int, ...]:
   return tuple(int(s) for s in np.flatnonzero(np.ptp(series, axis=1) <= rounding))
 
 
-def _replica_p(means: np.ndarray, variance: float) -> float:
-  """p-value of chi^2 = sum_r (mean_r - mean)^2 / variance, R-1 degrees; hep-lat/0306017 eq. 30."""
-  if len(means) == 1:
+def _replica_p(series: np.ndarray, window_s: float) -> float:
+  """p-value of chi^2 = sum_r (mean_r - mean)^2 / variance, R-1 degrees; hep-lat/0306017 eq. 30.
+
+  The variance C / n of a stream's mean is from fluctuations about each stream's own mean, which know nothing of the other
+  streams. Their Gamma(t) is low by C / n, so that the sum up to window W gives C (1 - (2 W + 1) / n).
+  """
+  streams, n = series.shape
+  if streams == 1:
     return 1.0
-  return float(stats.chi2.sf(np.sum((means - means.mean()) ** 2) / variance, len(means) - 1))
+  means = series.mean(axis=1)
+  obs = _windowed(series - means[:, None], window_s)
+  window = int(obs.e_windowsize["chain"])
+  # Before pyerrors' own correction, which is for one stream.
+  tau_int = obs.e_n_tauint["chain"][window]
+  variance = 2 * tau_int * np.var(series, axis=1).mean() / (n - 2 * window - 1)
+  return float(stats.chi2.sf(np.sum((means - means.mean()) ** 2) / variance, streams - 1))
 
 
 def _longest_run(flags: np.ndarray) -> int:

@@ -83,6 +83,16 @@ def test_gamma_method_errors_cover_the_truth_and_replica_p_is_uniform():
   assert np.mean([r.replica_p for r in results]) == pytest.approx(0.5, abs=3 / np.sqrt(12 * 200))
 
 
+def test_gamma_method_of_many_short_streams():
+  """Streams of 19 tau_int each: tau_int about each stream's own mean would be low by a quarter and more."""
+  series = ar1(0.6, (100, 16, 38), seed=11)
+  results = [statistics.gamma_method(s) for s in series]
+  assert np.mean([r.tau_int for r in results]) == pytest.approx(2, rel=0.06)
+  pulls = np.array([r.mean / r.error for r in results])
+  assert pulls.std() == pytest.approx(1, abs=3 / np.sqrt(2 * 100))
+  assert np.mean([r.replica_p for r in results]) == pytest.approx(0.5, abs=3 / np.sqrt(12 * 100))
+
+
 def test_chain_mean_of_thinned_data_agrees():
   series = ar1(0.5, (2, 20_000), seed=6)
   full, thinned = (statistics.chain_mean(s) for s in (series, statistics.thin(series, 10)))
@@ -134,8 +144,8 @@ def test_streams_around_different_points_are_refused():
   assert diagnosis.never_moved == () and diagnosis.r_hat > 100
   with pytest.raises(statistics.UnhealthyChainError, match="R-hat"):
     statistics.require_healthy(diagnosis)
-  # The trap: pooled fluctuations alone would promise this tiny error.
-  assert statistics.gamma_method(series).error < 1e-3
+  # Eight places and no more, however long the streams: fluctuations about their own means would promise 1e-3.
+  assert statistics.gamma_method(series).error == pytest.approx(np.std(np.arange(8)) / np.sqrt(8), rel=0.1)
   with pytest.raises(statistics.InconsistentStreamsError, match="disagree"):
     statistics.chain_mean(series)
 
