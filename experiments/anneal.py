@@ -14,7 +14,7 @@ import numpy as np
 
 from experiments import configuration, environment, presets, settings, step_error, summary, systems, train_marginal
 from flowqcd import distributed
-from flowqcd.analysis import figures, weights
+from flowqcd.analysis import figures, trust, weights
 from flowqcd.flows import trivializing
 from flowqcd.io import ensembles, files, metrics
 from flowqcd.mcmc import annealing, heatbath, hmc, link_flow
@@ -218,11 +218,11 @@ def _sampler(
 def _conclude(config: settings.Experiment, folder: pathlib.Path, store: ensembles.Ensemble) -> dict[str, Any]:
   log_w, clock = store.read("log_w"), store.attributes("cpu_seconds")
   ess, log_z = float(weights.ess(log_w)), weights.log_z(log_w)
-  plaquette = weights.reweighted_mean(log_w, store.read("mean_plaquette"))
+  plaquette = weights.reweighted_mean_jackknife(log_w, store.read("mean_plaquette"))
   acceptance = float(store.read("acceptance").mean())
   records = [folder / name for name in ("flow_steps.json", "path_steps.json")]
   shift = -sum(metrics.read_json(record)["shift"] for record in records if record.exists())
-  warnings = list(weights.diagnose(log_w).messages)
+  warnings = [*weights.diagnose(log_w).messages, *trust.of_weights(log_w), *trust.of_ess(log_w)]
   if config.annealing.moves == "hmc" and acceptance < 0.5:
     warnings.append(f"HMC accepts only {acceptance:.2g} of its trajectories; raise hmc.steps or lower hmc.tau")
   if abs(shift) > float(log_z.error):

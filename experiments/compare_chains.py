@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from experiments import chains, configuration, environment, measure, presets, report, run_hmc, settings
-from flowqcd.analysis import figures, statistics
+from flowqcd.analysis import figures, statistics, trust
 from flowqcd.io import ensembles, files, metrics
 from flowqcd.mcmc import heatbath, link_flow
 
@@ -24,11 +24,12 @@ def run(config: settings.Experiment) -> dict[str, Any]:
   Fills an ensemble for each and one for what is measured on it, and writes chains.json, chains.md and chains.png. The
   content of chains.json is returned, by chain: steps of all streams, acceptance, CPU milliseconds of a step, without what
   compiling takes and without measuring; for the plaquette, and where there is a charge for Q and Q^2, mean, tau_int in
-  steps, the CPU milliseconds of an independent value, those of a step times 2 tau_int, their ratio to HMC's, and errors
-  (_err) of all these. Charges are measured every hmc.thin steps: where they are independent already, `_limit` is true, and
-  tau_int and cost are upper limits. Where streams are frozen or disagree, `_trouble` says so in the place of numbers.
-  Chains that the folder holds already keep the times that they took. Raises ValueError, before anything runs, for quarks,
-  groups other than SU(3), odd extents, and less than 24 stored configurations a stream.
+  steps, the CPU milliseconds of an independent value, those of a step times 2 tau_int, their ratio to HMC's, errors
+  (_err) of all these, and _warnings where errors may be too small. Charges are measured every hmc.thin steps: where they
+  are independent already, `_limit` is true, and tau_int and cost are upper limits. Where streams are frozen or disagree,
+  `_trouble` says so in the place of numbers. Chains that the folder holds already keep the times that they took. Raises
+  ValueError, before anything runs, for quarks, groups other than SU(3), odd extents, and less than 24 stored
+  configurations a stream.
   """
   _check(config)
   environment.start(config)
@@ -115,6 +116,7 @@ def estimate(name: str, series: np.ndarray, every: int, milliseconds: float) -> 
     f"{name}_cost": 2 * tau * milliseconds,
     f"{name}_cost_err": 2 * tau_error * milliseconds,
     f"{name}_limit": bool(every > 1 and result.tau_int < _RESOLVED),
+    f"{name}_warnings": list(trust.of_chain(series.shape, result.tau_int)),
   }
 
 
@@ -158,7 +160,13 @@ def markdown(config: settings.Experiment, numbers: Mapping[str, Mapping[str, Any
       if observable in chain or f"{observable}_trouble" in chain:
         lines.append(f"| {' | '.join([*first, label, *_cells(chain, observable)])} |")
         first = ["", "", ""]
-  return "\n".join([*lines, "", *(["![Autocorrelations](chains.png)", ""] if _any_healthy(numbers) else [])])
+  warnings = [
+    f"**Warning:** {NAMES[name]}, {label}: {text}.\n"
+    for name, chain in numbers.items()
+    for observable, label in _LABELS.items()
+    for text in chain.get(f"{observable}_warnings", ())
+  ]
+  return "\n".join([*lines, "", *warnings, *(["![Autocorrelations](chains.png)", ""] if _any_healthy(numbers) else [])])
 
 
 def _any_healthy(numbers: Mapping[str, Mapping[str, Any]]) -> bool:

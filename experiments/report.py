@@ -72,7 +72,7 @@ def _verdict(n: Mapping[str, Any]) -> str:
     f"All {n['chi2_num_bins']} bins of figure 2 together have chi^2 = {n['chi2_residuals']:.1f} "
     f"(p = {n['chi2_p_value']:.2g}).",
     f"Independence Metropolis over the same samples accepts {n['acceptance_metropolis']:.3f}.",
-    *(f"**Warning:** {text}." for text in n["weight_warnings"] + n["metropolis_warnings"]),
+    *(f"**Warning:** {text}." for text in n["weight_warnings"] + n["error_warnings"] + n["metropolis_warnings"]),
   ]
   return "\n\n".join(lines) + "\n"
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments import chains, settings
-from flowqcd.analysis import histograms, statistics, weights
+from flowqcd.analysis import histograms, statistics, trust, weights
 from flowqcd.io import ensembles, metrics
 from flowqcd.mcmc import metropolis
 from flowqcd.theory import torus
@@ -71,10 +71,10 @@ class Pair(NamedTuple):
 def pairs(config: settings.Experiment, data: Data) -> dict[str, Pair]:
   """Expectation values by name: plaquette (eq. 2), mean_plaquette, polyakov (real part), pion [T], q2, energy.
 
-  The plaquette of HMC is averaged over all trajectories, the rest over stored configurations; errors are bootstrap for
-  the flow and the Gamma method for HMC.
+  The plaquette of HMC is averaged over all trajectories, the rest over stored configurations; errors are jackknife
+  for the flow and the Gamma method for HMC.
   """
-  reweighted = lambda x: weights.reweighted_mean(data.log_w, x)
+  reweighted = lambda x: weights.reweighted_mean_jackknife(data.log_w, x)
   nd = len(config.theory.lattice)
   planes = nd * (nd - 1) // 2
   plaquette = statistics.chain_mean(data.trajectories["plaquette"])
@@ -112,8 +112,7 @@ def panels(data: Data) -> list[histograms.Panel]:
   ]
   choices = [(label, name, f) for label, name, f in choices if name in data.flow]
   series = [(label, f(data.flow[name]), f(data.hmc[name])) for label, name, f in choices]
-  slowest = max(statistics.gamma_method(hmc).tau_int for _, _, hmc in series)
-  every = max(1, round(2 * slowest))
+  every = statistics.independent_every([hmc for _, _, hmc in series])
   return [histograms.Panel(label, flow, statistics.thin(hmc, every).ravel()) for label, flow, hmc in series]
 
 
@@ -179,12 +178,28 @@ def _exact(theory: settings.Theory) -> dict[str, float]:
   return {"mean_plaquette_exact": known.plaquette, "log_z_exact": known.log_z}
 
 
+def _error_warnings(data: Data) -> list[str]:
+  """Errors among the numbers that may be too small."""
+  found = [*trust.of_weights(data.log_w), *trust.of_ess(data.log_w_exact)]
+  if data.log_draws is not None:
+    found += [f"joint model: {text}" for text in trust.of_ess(data.log_w)]
+  series = {"plaquette of all trajectories": data.trajectories["plaquette"]}
+  series |= {name: data.hmc[name].real for name in ("polyakov", "energy")}
+  if "charge" in data.hmc:
+    series["topological charge squared"] = data.hmc["charge"] ** 2
+  if "pion" in data.hmc:
+    series["pion correlator at half time"] = data.hmc["pion"][..., data.hmc["pion"].shape[-1] // 2]
+  for name, x in series.items():
+    found += [f"{name}: {text}" for text in trust.of_chain(x.shape, statistics.gamma_method(x).tau_int)]
+  return found
+
+
 def numbers(config: settings.Experiment, data: Data, chi2: histograms.Chi2Summary) -> dict[str, Any]:
   """Content of summary.json. Keys ending in _err are one-sigma errors; lists run over time slices."""
   ess, accepted = float(weights.ess(data.log_w)), data.trajectories["accepted"]
   log_z, tau = weights.log_z(data.log_w), statistics.gamma_method(data.trajectories["plaquette"])
   count = len(data.log_w)
-  boltzmann = weights.reweighted_mean(np.zeros(accepted.size), np.exp(-data.trajectories["delta_h"].ravel()))
+  boltzmann = weights.reweighted_mean_jackknife(np.zeros(accepted.size), np.exp(-data.trajectories["delta_h"].ravel()))
   independent = statistics.num_independent(accepted.size, tau.tau_int)
   summary = {
     "ess_marginal": float(weights.ess(data.log_w_exact)),
@@ -195,14 +210,13 @@ def numbers(config: settings.Experiment, data: Data, chi2: histograms.Chi2Summar
     "flow_step_deviation": data.steps["deviation"] if data.steps else None,
     "flow_step_shift": data.steps["shift"] if data.steps else None,
     "weight_warnings": list(weights.diagnose(data.log_w).messages),
+    "error_warnings": _error_warnings(data),
     **_metropolis(config, data),
     "num_flow_samples": count,
     "num_hmc_trajectories": int(accepted.size),
     "num_hmc_stored": int(data.hmc["plaquette"].size),
     "hmc_acceptance": float(accepted.mean()),
-    "hmc_acceptance_err": float(accepted.mean(axis=1).std(ddof=1) / len(accepted) ** 0.5)
-    if len(accepted) > 1
-    else None,
+    "hmc_acceptance_err": float(statistics.mean_of_streams(accepted).error) if len(accepted) > 1 else None,
     "hmc_exp_minus_dh": float(boltzmann.value),
     "hmc_exp_minus_dh_err": float(boltzmann.error),
     "hmc_rms_dh": float(np.sqrt(np.mean(data.trajectories["delta_h"] ** 2))),

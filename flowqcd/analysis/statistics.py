@@ -7,7 +7,7 @@ twice this tau_int.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -216,6 +216,19 @@ def chain_mean(series: np.ndarray) -> Estimate:
   return Estimate(np.asarray(result.mean), np.asarray(result.error))
 
 
+def mean_of_streams(series: np.ndarray) -> Estimate:
+  """Mean with the error from the scatter of stream means, and Student's factor for few streams.
+
+  series: real or bool [streams, n] with at least two streams, which must be independent; entries need not be. One error
+  covers 68.3% and not, with R streams, what t_{R-1} has within one.
+  """
+  means = np.mean(series, axis=1)
+  if len(means) < 2:
+    raise ValueError("the scatter of stream means needs at least two streams")
+  error = np.std(means, ddof=1) / np.sqrt(len(means))
+  return Estimate(means.mean(), error * stats.t.ppf(stats.norm.cdf(1), len(means) - 1))
+
+
 def thin(series: np.ndarray, every: int) -> np.ndarray:
   """Keep every `every`-th entry of the last axis, the last of each group.
 
@@ -224,6 +237,12 @@ def thin(series: np.ndarray, every: int) -> np.ndarray:
   if not 1 <= every <= series.shape[-1]:
     raise ValueError(f"every must be between 1 and the length {series.shape[-1]}, got {every}")
   return series[..., every - 1 :: every]
+
+
+def independent_every(series: Sequence[np.ndarray]) -> int:
+  """How far apart entries of all series [streams, n] are independent as far as histograms can tell: twice the largest
+  tau_int, at least 1."""
+  return max(1, round(2 * max(gamma_method(s).tau_int for s in series)))
 
 
 def num_independent(num_samples: int, tau_int: float) -> float:
