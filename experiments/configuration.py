@@ -43,36 +43,40 @@ def leaves(config: Any, prefix: str = "") -> list[tuple[str, Any, Any, str]]:
   return found
 
 
-def parse(text: str, kind: Any, path: str) -> Any:
+def parse(text: str, kind: Any, flag: str) -> Any:
   """The value of a field from its flag's text. Raises ValueError naming the flag and what it takes."""
   origin = typing.get_origin(kind)
   if origin in (typing.Union, types.UnionType):
     options = [k for k in typing.get_args(kind) if k is not type(None)]
-    return None if text.lower() in ("none", "") else parse(text, options[0], path)
+    return None if text.lower() in ("none", "") else parse(text, options[0], flag)
   if origin is tuple:
     item = typing.get_args(kind)[0]
     inside = text.strip("()[] ")
-    return tuple(parse(part.strip(), item, path) for part in re.split("[,x]", inside)) if inside else ()
+    return tuple(parse(part.strip(), item, flag) for part in re.split("[,x]", inside)) if inside else ()
   if kind is bool:
     if text.lower() not in ("true", "false", "1", "0"):
-      raise ValueError(f"--config.{path} takes true or false, not '{text}'")
+      raise ValueError(f"--{flag} takes true or false, not '{text}'")
     return text.lower() in ("true", "1")
   try:
     return kind(text)
   except ValueError:
-    raise ValueError(f"--config.{path} takes {_kind_name(kind)}, not '{text}'") from None
+    raise ValueError(f"--{flag} takes {_kind_name(kind)}, not '{text}'") from None
 
 
 def _kind_name(kind: Any) -> str:
   return {int: "an integer", float: "a number", str: "text"}.get(kind, str(kind))
 
 
-def override(config: T, changes: Mapping[str, str]) -> T:
+PREFIX = "config."
+"""Of the flags of a tree's leaves; tools of a few settings of their own do without."""
+
+
+def override(config: T, changes: Mapping[str, str], prefix: str = PREFIX) -> T:
   """A copy of the tree with leaves replaced by parsed texts, {path: text}. Raises ValueError for bad values."""
   kinds = {path: kind for path, _, kind, _ in leaves(config)}
   tree: dict[str, Any] = {}
   for path, text in changes.items():
-    tree[path] = parse(text, kinds[path], path)
+    tree[path] = parse(text, kinds[path], prefix + path)
   return _replace(config, tree, "")
 
 
@@ -97,7 +101,7 @@ def _text(value: Any) -> str:
   return ",".join(str(v) for v in value) if isinstance(value, tuple) else str(value)
 
 
-def define(presets: Mapping[str, T], default: str, argv: Sequence[str] | None = None) -> None:
+def define(presets: Mapping[str, T], default: str, argv: Sequence[str] | None = None, prefix: str = PREFIX) -> None:
   """Define --preset and one flag per leaf; defaults shown by --help are those of the preset named in argv."""
   argv = sys.argv if argv is None else argv
   chosen = default
@@ -109,26 +113,26 @@ def define(presets: Mapping[str, T], default: str, argv: Sequence[str] | None = 
   flags.DEFINE_enum("preset", default, sorted(presets), "Configuration to start from.")
   shown = presets.get(chosen, presets[default])
   for path, value, _, doc in leaves(shown):
-    flags.DEFINE_string(f"config.{path}", None, f"{doc} (default: {_text(value)})")
+    flags.DEFINE_string(prefix + path, None, f"{doc} (default: {_text(value)})")
 
 
-def from_flags(presets: Mapping[str, T]) -> T:
+def from_flags(presets: Mapping[str, T], prefix: str = PREFIX) -> T:
   """The preset with the overrides given on the command line. Raises ValueError for bad values."""
   values = flags.FLAGS
   config = presets[values.preset]
-  given = {path: values[f"config.{path}"].value for path, *_ in leaves(config)}
-  return override(config, {path: text for path, text in given.items() if text is not None})
+  given = {path: values[prefix + path].value for path, *_ in leaves(config)}
+  return override(config, {path: text for path, text in given.items() if text is not None}, prefix)
 
 
-def run(main: Any, presets: Mapping[str, T], default: str) -> None:
+def run(main: Any, presets: Mapping[str, T], default: str, prefix: str = PREFIX) -> None:
   """Entry point of a binary: parse flags, build the configuration, call main(config); errors as of `run_words`."""
-  define(presets, default)
+  define(presets, default, prefix=prefix)
 
   def configured(words: Sequence[str]) -> None:
     if words:
       _fail(f"unexpected argument '{words[0]}'; settings are flags, see --help")
     _join_hosts()
-    main(from_flags(presets))
+    main(from_flags(presets, prefix))
 
   flags.DEFINE_string(
     "coordinator", None, "Several hosts: address:port of the first process; 'auto' on a known cluster."

@@ -135,3 +135,14 @@ def test_other_peoples_folders_are_left_alone(tmp_path):
   assert [p.name for p in (tmp_path / "a").iterdir()] == ["thesis.tex"]
   (tmp_path / "file").write_text("")
   assert _run("sample", "--preset=smoke", folder=tmp_path / "file").returncode == 2
+
+
+def test_tools_of_a_few_settings_have_flags_without_a_prefix():
+  result = subprocess.run(
+    [sys.executable, "-m", "experiments.coverage", "--seeds=many"],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    timeout=200,
+  )
+  assert result.returncode == 2 and result.stderr.strip() == "error: --seeds takes an integer, not 'many'"
