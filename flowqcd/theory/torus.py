@@ -30,11 +30,57 @@ def exact(nc: int, beta: float, volume: int) -> Exact:
   The plaquette is d ln Z/d beta/V, by a complex step: no difference is taken and nothing cancels. Raises ValueError unless
   nc is 1, 2 or 3 and 0 < beta/nc <= 20.
   """
-  if nc not in (1, 2, 3) or not 0 < beta / nc <= 20:
-    raise ValueError(f"exact results are for Nc = 1, 2, 3 and beta/Nc up to 20, not Nc = {nc}, beta = {beta}")
+  _check(nc, beta)
   step = 1e-30
   log_z = _log_z(nc, beta + 1j * step, volume)
   return Exact(float(log_z.real), float(log_z.imag / step / volume))
+
+
+def one_plaquette(nc: int, beta: float) -> Exact:
+  """ln of the integral of e^{(beta/Nc) Re tr U} over the group, and <Re tr U>/Nc.
+
+  That is one plaquette on its own, or one link in a background of the group. Raises ValueError like `exact`.
+  """
+  _check(nc, beta)
+  step = 1e-30
+  log_z = np.log(_coefficient(nc, beta + 1j * step, (0,) * nc))
+  return Exact(float(log_z.real), float(log_z.imag / step))
+
+
+def plaquette_variance(nc: int, beta: float, volume: int) -> float:
+  """Variance of the average of all plaquettes, d<plaquette>/d beta / V, by a difference of fourth order.
+
+  Raises ValueError like `exact`.
+  """
+  h = 0.01 * beta
+  at = lambda k: exact(nc, beta + k * h, volume).plaquette
+  return (8 * (at(1) - at(-1)) - (at(2) - at(-2))) / (12 * h) / volume
+
+
+def charge_squared(beta: float, volume: int) -> float:
+  """<Q^2> of U(1), Q = sum of plaquette angles in (-pi, pi] over 2 pi, an integer.
+
+  Z(theta) = sum_n c(n + theta/(2 pi))^V, c(x) = int dphi/(2 pi) e^{beta cos phi} cos(x phi) over (-pi, pi), and <Q^2> =
+  -d^2 ln Z/d theta^2 at zero. Raises ValueError like `exact`, and for fewer than three plaquettes, whose sum over n
+  converges slowly.
+  """
+  _check(1, beta)
+  if volume < 3:
+    raise ValueError(f"the charge needs at least 3 plaquettes, not {volume}")
+  nodes, weight = np.polynomial.legendre.leggauss(400)
+  phi = np.pi * nodes
+  density = weight / 2 * np.exp(beta * (np.cos(phi) - 1))
+  n = np.arange(-60, 61)[:, None]
+  c = np.sum(density * np.cos(n * phi), axis=1)
+  first, second = np.sum(density * phi * np.sin(n * phi), axis=1), np.sum(density * phi**2 * np.cos(n * phi), axis=1)
+  c, first, second = (x / c.max() for x in (c, first, second))
+  curvature = volume * (c ** (volume - 1) * second - (volume - 1) * c ** (volume - 2) * first**2)
+  return float(np.sum(curvature) / np.sum(c**volume) / (2 * np.pi) ** 2)
+
+
+def _check(nc: int, beta: float) -> None:
+  if nc not in (1, 2, 3) or not 0 < beta / nc <= 20:
+    raise ValueError(f"exact results are for Nc = 1, 2, 3 and beta/Nc up to 20, not Nc = {nc}, beta = {beta}")
 
 
 def _log_z(nc: int, beta: complex, volume: int) -> complex:

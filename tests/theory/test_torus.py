@@ -44,3 +44,33 @@ def test_against_the_table():
 def test_what_is_not_covered_is_named(nc, beta):
   with pytest.raises(ValueError, match="Nc = 1, 2, 3"):
     torus.exact(nc, beta, 4)
+
+
+@pytest.mark.parametrize("nc", [1, 2, 3])
+def test_one_plaquette(nc):
+  """The trivial representation's coefficient, by Weyl's integral."""
+  c, slope, _ = max((x for x in oracles._coefficients(nc, 2.0, 48) if x[2] == 1), key=lambda x: x[0])
+  log_z, plaquette = torus.one_plaquette(nc, 2.0)
+  assert log_z == pytest.approx(np.log(c), rel=1e-9) and plaquette == pytest.approx(slope / c, rel=1e-9)
+
+
+@pytest.mark.parametrize("nc", [1, 2, 3])
+def test_variance_is_the_slope_of_the_plaquette(nc):
+  h = 1e-4
+  slope = (oracles.plaquette_2d(nc, 2.0 + h, 16) - oracles.plaquette_2d(nc, 2.0 - h, 16)) / (2 * h)
+  assert torus.plaquette_variance(nc, 2.0, 16) == pytest.approx(slope / 16, rel=1e-6)
+
+
+def test_charge_squared():
+  """V/12 of independent angles, and three plaquettes sampled at beta = 1."""
+  assert torus.charge_squared(1e-9, 16) == pytest.approx(16 / 12, rel=1e-6)
+  angles = np.random.default_rng(0).vonmises(0, 1.0, (400_000, 2)).sum(axis=1)
+  last = np.mod(np.pi - angles, 2 * np.pi) - np.pi
+  squares, w = ((angles + last) / (2 * np.pi)) ** 2, np.exp(np.cos(last))
+  found = np.average(squares, weights=w)
+  error = np.sqrt(np.sum((w * (squares - found)) ** 2)) / w.sum()
+  assert abs(torus.charge_squared(1.0, 3) - found) < 4 * error < 0.002
+  with pytest.raises(ValueError, match="Nc = 1, 2, 3"):
+    torus.charge_squared(0.0, 4)
+  with pytest.raises(ValueError, match="at least 3 plaquettes, not 2"):
+    torus.charge_squared(1.0, 2)
