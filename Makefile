@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13; do \
 BIN := .venv/bin
 FLAGS ?=
 
-.PHONY: reproduce statistics paper paper-small test check slow mutants coverage bench bench-compare clean
+.PHONY: reproduce statistics paper paper-small test check slow mutants coverage exactness bench bench-compare clean
 
 # The main job: flow against HMC at the paper's point, into runs/reproduce/. Killed, it goes on where it was.
 reproduce: .venv/run.stamp
@@ -41,6 +41,10 @@ mutants: .venv/test.stamp
 # How often error bars cover the truth, by simulation: the table of docs/coverage.md, into runs/coverage/.
 coverage: .venv/run.stamp
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m experiments.coverage $(FLAGS)
+
+# Every sampler against exact answers, into runs/exactness/: FLAGS=--minutes=5 for less than half an hour.
+exactness: .venv/run.stamp
+	$(BIN)/python -m experiments.exactness $(FLAGS)
 
 # Every hot kernel and end-to-end rate, optimised and with one device for one core, as users have them: a table, and
 # runs/bench/<time>.json. With more devices than cores the heat bath takes twice its time.

@@ -1,0 +1,316 @@
+"""Every sampler on theories whose answers are known, exactly or from another sampler."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from experiments import settings, systems
+from flowqcd import distributed
+from flowqcd.analysis import statistics, weights
+from flowqcd.flows import residual, trivializing
+from flowqcd.lattice import group, integrators, loops, sites
+from flowqcd.mcmc import annealing, flowed, heatbath, hmc, link, link_flow, metropolis
+from flowqcd.models import joint, marginal, priors
+from flowqcd.theory import determinant, gauge, observables, pseudofermion, torus
+from flowqcd.types import Array, Flow, Kernel, Key, Params
+
+Measurements = dict[str, Array]
+Estimates = dict[str, statistics.Estimate]
+Draw = Callable[[Key], Measurements]
+"""One independent item: of a chain, means over a stream; of weighted samples, observables, and log_w among them."""
+
+
+class Case(NamedTuple):
+  """A sampler on a theory.
+
+  draw: one item; estimate: {name: [items, ...]} of all items -> estimates; known: exact answers, or the name of a case that
+  is a reference and has the rest. chunk: items that run together on a device.
+  """
+
+  name: str
+  draw: Draw
+  estimate: Callable[[Mapping[str, np.ndarray]], Estimates]
+  known: Mapping[str, float] | str
+  chunk: int = 16
+
+
+class Sampled(NamedTuple):
+  """Estimates from `num` items, and the seconds that these took, without compiling."""
+
+  estimates: Estimates
+  num: int
+  seconds: float
+
+
+def sample(case: Case, key: Key, seconds: float) -> Sampled:
+  """Items until the time is used, two batches at least; item i has the key of i, so that a number gives the same again."""
+  run = distributed.parallel_map(case.draw, case.chunk)
+  size = case.chunk * jax.local_device_count()
+  batch = lambda i: run(distributed.item_keys(key, 0, i * size, size))
+  parts, clock = [batch(0)], time.monotonic()  # The first one compiles.
+  while len(parts) < 2 or time.monotonic() - clock < seconds:
+    parts.append(batch(len(parts)))
+  found = {name: np.concatenate([part[name] for part in parts]).astype(float) for name in parts[0]}
+  return Sampled(case.estimate(found), len(parts) * size, time.monotonic() - clock)
+
+
+def _stream_means(found: Mapping[str, np.ndarray]) -> Estimates:
+  return {name: statistics.mean_of_streams(x[:, None]) for name, x in found.items()}
+
+
+def _reweighted(found: Mapping[str, np.ndarray]) -> Estimates:
+  log_w = found["log_w"]
+  means = {n: weights.reweighted_mean_jackknife(log_w, x) for n, x in found.items() if n != "log_w"}
+  return {"ln Z": weights.log_z(log_w), **means}
+
+
+def chain(
+  name: str,
+  kernel: Kernel,
+  start: Draw,
+  measure: Callable,
+  known: Mapping[str, float] | str,
+  steps: int = 160,
+  chunk: int = 16,
+) -> Case:
+  """A Markov chain from `start`; an item is a stream, of which the first fifth is thermalisation."""
+
+  def draw(key: Key) -> Measurements:
+    first, second, third = jax.random.split(key, 3)
+    state = kernel.init(first, start(second))
+
+    def step(state, key):
+      state = kernel.step(key, state).state
+      return state, measure(state.u)
+
+    keys = jax.random.split(third, steps)
+    state, _ = lax.scan(lambda s, k: (kernel.step(k, s).state, None), state, keys[: steps // 5])
+    _, found = lax.scan(step, state, keys[steps // 5 :])
+    return jax.tree.map(lambda x: jnp.mean(x, axis=0), found)
+
+  return Case(name, draw, _stream_means, known, chunk)
+
+
+def weighted(name: str, draw: Draw, known: Mapping[str, float] | str, chunk: int = 64) -> Case:
+  """Independent weighted samples."""
+  return Case(name, draw, _reweighted, known, chunk)
+
+
+def all_cases() -> list[Case]:
+  """References stand before the cases that need them."""
+  return [*_links(), *(case for nc, beta in ((1, 2.0), (2, 3.0), (3, 4.0)) for case in _torus(nc, beta)),
+          *_quarks(), *_four_dimensions()]  # fmt: skip
+
+
+def _haar(nc: int, lattice: sites.Extents) -> Draw:
+  return priors.haar(nc, lattice, jnp.complex128).sample
+
+
+LATTICE = (4, 4)
+
+
+class Torus(NamedTuple):
+  """Pure gauge theory on LATTICE: what is measured, and what it must be."""
+
+  nc: int
+  beta: float
+  known: dict[str, float]
+  measure: Callable[[Array], Measurements]
+
+
+def on_torus(nc: int, beta: float) -> Torus:
+  """The plaquette, the variance of its average, and <Q^2> of U(1); with weights ln Z as well."""
+  volume = LATTICE[0] * LATTICE[1]
+  log_z, plaquette = torus.exact(nc, beta, volume)
+  known = {"plaquette": plaquette, "variance": torus.plaquette_variance(nc, beta, volume), "ln Z": log_z}
+  if nc == 1:
+    known["Q^2"] = torus.charge_squared(beta, volume)
+
+  def measure(u: Array) -> Measurements:
+    p = observables.mean_plaquette(u)
+    found = {"plaquette": p, "variance": (p - plaquette) ** 2}
+    if nc == 1:
+      found["Q^2"] = (jnp.sum(jnp.angle(loops.plaquette_traces(u))) / (2 * jnp.pi)) ** 2
+    return found
+
+  return Torus(nc, beta, known, measure)
+
+
+def _torus(nc: int, beta: float) -> list[Case]:
+  t, label = on_torus(nc, beta), f"SU({nc})" if nc > 1 else "U(1)"
+  action, start = gauge.action(beta), _haar(nc, LATTICE)
+  on = lambda name, kernel, **how: chain(f"{label}, {name}", kernel, start, t.measure, t.known, **how)
+  # Steps so coarse that acceptance matters.
+  cases = [
+    on("HMC, leapfrog", hmc.make(action, 1.0, 4)),
+    on("HMC, Omelyan 2", hmc.make(action, 1.0, 3, integrators.OMELYAN2)),
+    on("heat bath", heatbath.make(beta, 0)),
+    on("heat bath, overrelaxed", heatbath.make(beta, 2)),
+    annealed(f"{label}, annealing, HMC", t, lambda b: hmc.make(gauge.action(b), 1.0, 4)),
+    annealed(f"{label}, annealing, heat bath", t, heatbath.make),
+  ]
+  if nc == 3:
+    flow, params = _trivializing(nc, beta, 1)
+    cases += [
+      on("HMC, Omelyan 4", hmc.make(action, 1.0, 2, integrators.OMELYAN4)),
+      on("link flow", link_flow.make(beta, 1, 1)),
+      chain(f"{label}, HMC in a flow's variables", hmc.make(flowed.action(action, flow, params), 1.0, 3), start,
+            lambda z: t.measure(flow.forward(params, z).point), t.known, steps=80),
+    ]  # fmt: skip
+  cases += [of_flow(f"{label}, trivializing flow", t, *_trivializing(nc, beta, 3))]
+  weak = on_torus(nc, beta / 2)
+  cases += [of_flow(f"{label}, residual flow", weak, *_residual(nc, beta / 2))]
+  return [*cases, independence(f"{label}, independence Metropolis", weak, *_trivializing(nc, beta / 2, 1))]
+
+
+def annealed(name: str, t: Torus, kernel_at: Callable[[Array], Kernel]) -> Case:
+  """Annealed importance sampling from Haar links."""
+  run = annealing.make(gauge.action, np.linspace(0.0, t.beta, 25), kernel_at)
+
+  def draw(key: Key) -> Measurements:
+    first, second = jax.random.split(key)
+    end = run(second, _haar(t.nc, LATTICE)(first), jnp.zeros(()))
+    return {"log_w": end.log_w, **t.measure(end.u)}
+
+  return weighted(name, draw, t.known)
+
+
+def of_flow(name: str, t: Torus, flow: Flow, params: Params) -> Case:
+  """Samples of a flow from Haar links with their weights."""
+  model = marginal.make(priors.haar(t.nc, LATTICE, jnp.complex128), flow)
+
+  def draw(key: Key) -> Measurements:
+    u, log_q = model.sample(params, key)
+    return {"log_w": -gauge.wilson(u, t.beta) - log_q, **t.measure(u)}
+
+  return weighted(name, draw, t.known)
+
+
+def independence(name: str, t: Torus, flow: Flow, params: Params) -> Case:
+  """Independence Metropolis with proposals of a flow."""
+  model = marginal.make(priors.haar(t.nc, LATTICE, jnp.complex128), flow)
+
+  def propose(key: Key) -> metropolis.Proposal:
+    u, log_q = model.sample(params, key)
+    return metropolis.Proposal(u, -gauge.wilson(u, t.beta) - log_q)
+
+  return chain(name, metropolis.make(propose), _haar(t.nc, LATTICE), t.measure, t.known)
+
+
+def _trivializing(nc: int, beta: float, steps: int) -> tuple[Flow, Params]:
+  config = trivializing.Config(steps=steps, lines=False)
+  flow = trivializing.make(config, trivializing.pure_gauge(beta, 2), nc, LATTICE)
+  return flow, flow.init(jax.random.key(0))
+
+
+def _residual(nc: int, beta: float) -> tuple[Flow, Params]:
+  flow = residual.make(residual.Config(sweeps=1), beta, nc, LATTICE)
+  return flow, _moved(flow, 0.2)
+
+
+def _moved(flow: Flow, scale: float) -> Params:
+  """Parameters away from where training starts, which may be the identity."""
+
+  leaves, tree = jax.tree.flatten(flow.init(jax.random.key(0)))
+  rng = np.random.default_rng(0)
+  return tree.unflatten([x + scale * rng.normal(size=x.shape).astype(x.dtype) for x in leaves])
+
+
+def _links() -> list[Case]:
+  """One link of SU(3) in a fixed background B in SU(3), of density e^{(beta/3) Re tr U B}.
+
+  At a coupling where the link's flow is good: around beta = 5 its weights are so uneven that streams forget their start in
+  hundreds of steps.
+  """
+  beta = 24.0
+  log_z, energy = torus.one_plaquette(3, beta)
+  background = group.haar(jax.random.key(3), (3, 3, 1), jnp.complex128)
+  measure = lambda u: {"energy": jnp.mean(group.trace(group.mul(u, background)).real) / 3}
+  frame = link.frame(background, beta / 3)
+
+  def draw(key: Key) -> Measurements:
+    x, log_w = link.forward(frame, link.draw(key, 1, jnp.complex128))
+    return {"log_w": log_w[0], **measure(link.from_frame(frame, x))}
+
+  def moves(key: Key, state: hmc.State):
+    choose, move = jax.random.split(key)
+    u, probability = link_flow.update(move, state.u, background, beta / 3, jax.random.bernoulli(choose))
+    return heatbath.KernelStep(hmc.State(u), probability)
+
+  kernel = Kernel(lambda key, u: hmc.State(u), moves)
+  start = lambda key: group.haar(key, (3, 3, 1), jnp.complex128)
+  known = {"ln Z": log_z, "energy": energy}
+  return [
+    weighted("one SU(3) link, its flow", draw, known, chunk=1024),
+    chain("one SU(3) link, fresh and reflected", kernel, start, measure, known, chunk=256),
+  ]
+
+
+def _quarks() -> list[Case]:
+  """Two flavours in two dimensions: exact pure gauge draws with the exact determinant, against everything else."""
+  cases = []
+  for nc, beta, kappa in ((1, 1.0, 0.2), (2, 2.0, 0.16)):
+    theory = settings.Theory(nc=nc, lattice=LATTICE, beta=beta, kappa=kappa, boundary=(-1.0, 1.0))
+    label = "Schwinger model" if nc == 1 else f"SU({nc}) with quarks"
+    reference = f"{label}, reweighted heat bath"
+    measure = lambda u: {"plaquette": observables.mean_plaquette(u), "Polyakov loop": observables.polyakov_loop(u).real}
+    cases.append(weighted(reference, _reweighted_quarks(theory, measure), {}))
+    quarks = {
+      "plain": (pseudofermion.plain(kappa, theory.boundary),),
+      "even/odd": (pseudofermion.even_odd(kappa, theory.boundary),),
+      "Hasenbusch": pseudofermion.hasenbusch(kappa, 0.4, theory.boundary),
+    }
+    for name, parts in quarks.items() if nc == 1 else (("even/odd", quarks["even/odd"]),):
+      kernel = hmc.make(gauge.total(gauge.action(beta), *parts), 1.0, 4)
+      cases.append(chain(f"{label}, HMC, {name}", kernel, _haar(nc, LATTICE), measure, reference, steps=80))
+    cases.append(weighted(f"{label}, joint draws", joint_draws(theory, measure), reference))
+  return cases
+
+
+def _reweighted_quarks(theory: settings.Theory, measure: Callable[[Array], Measurements]) -> Draw:
+  prior = priors.heat_bath(theory.beta, theory.nc, theory.lattice, jnp.complex128, 30)
+
+  def draw(key: Key) -> Measurements:
+    u = prior.sample(key)
+    return {"log_w": 2 * determinant.log_det(u, theory.kappa, theory.boundary), **measure(u)}
+
+  return draw
+
+
+def joint_draws(theory: settings.Theory, measure: Callable[[Array], Measurements]) -> Draw:
+  """The same with the determinant from two pseudofermion draws of the conditional model."""
+  prior = priors.heat_bath(theory.beta, theory.nc, theory.lattice, jnp.complex128, 30)
+  config = settings.Experiment(theory=theory, conditional=settings.Conditional(kind="hopping"))
+  model = systems.conditional_model(config, "double")
+  params = model.init(jax.random.key(0))
+  estimate = joint.log_determinant(model, 2, 2)
+
+  def draw(key: Key) -> Measurements:
+    first, second = jax.random.split(key)
+    u = prior.sample(first)
+    return {"log_w": estimate(params, u, second).log_mean, **measure(u)}
+
+  return draw
+
+
+def _four_dimensions() -> list[Case]:
+  """SU(3) on 2^4 sites, where only samplers know the answer."""
+  beta, lattice = 5.0, (2, 2, 2, 2)
+  measure = lambda u: {
+    "plaquette": observables.mean_plaquette(u),
+    "Polyakov loop^2": jnp.abs(observables.polyakov_loop(u)) ** 2,
+  }
+  on = lambda name, kernel, known: chain(f"SU(3) in 4D, {name}", kernel, _haar(3, lattice), measure, known, steps=100)
+  reference = on("heat bath", heatbath.make(beta, 1), {})
+  return [
+    reference,
+    on("HMC", hmc.make(gauge.action(beta), 1.0, 8), reference.name),
+    on("link flow", link_flow.make(beta, 1, 1), reference.name),
+  ]
