@@ -36,11 +36,12 @@ class Ensemble:
   """Rows [n, ...] under several names, stored in parts. Use `create`, `open` or `open_or_create`.
 
   An object that has created or appended holds the folder until `close`, or until its process ends. Parts are verified by
-  their digests when this object first reads them; those of versions without digests are read with a warning.
+  their digests when this object first reads them. An ensemble that a version without digests began may have parts without,
+  which are read with a warning; in any other such a part is damaged.
   """
 
-  def __init__(self, path: pathlib.Path, config: dict[str, Any]) -> None:
-    self.path, self.config = path, config
+  def __init__(self, path: pathlib.Path, config: dict[str, Any], digests: bool = True) -> None:
+    self.path, self.config, self._all_have_digests = path, config, digests
     self._lock: locks.Lock | None = None
     self._verified: dict[int, tuple[int, ...]] = {}
     self._warned = False
@@ -58,7 +59,7 @@ class Ensemble:
     if (path / "ensemble.json").exists():
       store.close()
       raise FileExistsError(f"{path} is not empty; an ensemble needs a folder of its own")
-    metrics.write_json(path / "ensemble.json", {"version": _VERSION, "config": store.config})
+    metrics.write_json(path / "ensemble.json", {"version": _VERSION, "digests": True, "config": store.config})
     return store
 
   @classmethod
@@ -86,7 +87,7 @@ class Ensemble:
       differing = sorted(k for k in keys if (k in mine, mine.get(k)) != (k in theirs, theirs.get(k)))
       if differing:
         raise EnsembleError(f"{path} was made with other values of {', '.join(differing)}")
-    return cls(path, found)
+    return cls(path, found, head.get("digests") is True)
 
   @classmethod
   def open_or_create(
@@ -137,12 +138,16 @@ class Ensemble:
         text = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise EnsembleError(f"{path} is damaged and cannot be read ({text}); {_remedy(self.path)}") from None
 
+  def _judge(self, state: State) -> State:
+    # A part whose user block is gone looks like one of an earlier version.
+    return "damaged" if state == "no digest" and self._all_have_digests else state
+
   def _verify(self, index: int, handle: BinaryIO) -> None:
     found = os.fstat(handle.fileno())
     identity = found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
     if self._verified.get(index) == identity:
       return
-    state = digests.state(handle)
+    state = self._judge(digests.state(handle))
     if state == "damaged" and locks.is_locked(handle):
       # HDF5 marks a file that is open for writing, in the file, and takes the mark back on closing.
       raise EnsembleError(_locked(self._part(index)))
@@ -223,7 +228,8 @@ class Ensemble:
     """{file name: state} of all parts, each read whole; without a digest, damaged where HDF5 cannot read all of it."""
     last = max((path.name for path in self.path.glob("part-[0-9]*.h5")), default="")
     names = itertools.takewhile(lambda name: name <= last, (self._part(i).name for i in itertools.count()))
-    return {name: state(self.path / name) if (self.path / name).exists() else "missing" for name in names}
+    find = lambda path: self._judge(state(path)) if path.exists() else "missing"
+    return {name: find(self.path / name) for name in names}
 
   def repair(self) -> Repair:
     """Move the first damaged or missing part, and all parts after it, into a folder `damaged-<time>` within this one.

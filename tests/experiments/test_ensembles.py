@@ -1,5 +1,6 @@
 """verify and repair of stored ensembles."""
 
+import json
 import pathlib
 import subprocess
 import sys
@@ -38,8 +39,10 @@ def _files(folder):
 
 def test_verify_lists_every_part_and_changes_nothing(run, capsys):
   _damage(run / "hmc" / "part-000002.h5")
-  part = run / "flow" / "part-000001.h5"
+  # An ensemble that an earlier version began, and a part of that version.
+  part, record = run / "flow" / "part-000001.h5", run / "flow" / "ensemble.json"
   part.write_bytes(part.read_bytes()[512:])
+  record.write_text(json.dumps({"version": 1, "config": {}}, indent=2) + "\n")
   (run / "hmc-measured" / "part-000001.h5").unlink()
   before = _files(run)
   assert not binary.verify(run)

@@ -38,8 +38,25 @@ def test_parts_are_plain_hdf5_for_other_tools(tmp_path):
   assert ensembles.state(tmp_path / "whole.h5") == "damaged"
 
 
-def test_parts_without_digests_are_read_with_one_warning(tmp_path):
+def _begun_by_an_earlier_version(store):
+  """The same ensemble with the record that versions without digests wrote."""
+  record = {"version": 1, "config": store.config}
+  (store.path / "ensemble.json").write_text(json.dumps(record, indent=2) + "\n")
+  with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    return ensembles.Ensemble.open(store.path)
+
+
+def test_a_part_that_lost_its_digest_is_damaged(tmp_path):
   store = _store(tmp_path / "e", 3)
+  _strip(store._part(1))
+  assert list(store.states().values()) == ["ok", "damaged", "ok"]
+  with pytest.raises(ensembles.EnsembleError, match=r"part-000001.h5 is damaged"):
+    ensembles.Ensemble.open(tmp_path / "e").read("x")
+
+
+def test_parts_without_digests_are_read_with_one_warning(tmp_path):
+  store = _begun_by_an_earlier_version(_store(tmp_path / "e", 3))
   for i in range(2):
     _strip(store._part(i))
   with pytest.warns(UserWarning, match="part-000000.h5 has no digest") as found:
