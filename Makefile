@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13; do \
 BIN := .venv/bin
 FLAGS ?=
 
-.PHONY: reproduce statistics paper paper-small test check slow mutants coverage exactness bench bench-compare clean
+.PHONY: reproduce statistics paper paper-small test check slow mutants campaign coverage exactness bench bench-compare clean
 
 # The main job: flow against HMC at the paper's point, into runs/reproduce/. Killed, it goes on where it was.
 reproduce: .venv/run.stamp
@@ -37,6 +37,11 @@ slow: .venv/test.stamp
 WORD ?=
 mutants: .venv/test.stamp
 	$(BIN)/python tests/mutants.py $(WORD)
+
+# Damaged copies of every kind of file, kills of every binary, full disks: an hour. PART is mutations, kills or disk.
+PART ?=
+campaign: .venv/test.stamp
+	PYTHONPATH=. $(BIN)/python tests/campaign.py $(PART)
 
 # How often error bars cover the truth, by simulation: the table of docs/coverage.md, into runs/coverage/.
 coverage: .venv/run.stamp
