@@ -14,7 +14,7 @@ import numpy as np
 
 from experiments import configuration, environment, presets, settings, step_error, summary, systems, train_marginal
 from flowqcd import distributed
-from flowqcd.analysis import figures, trust, weights
+from flowqcd.analysis import trust, weights
 from flowqcd.flows import trivializing
 from flowqcd.io import ensembles, files, metrics
 from flowqcd.mcmc import annealing, heatbath, hmc, link_flow
@@ -244,6 +244,8 @@ def _conclude(config: settings.Experiment, folder: pathlib.Path, store: ensemble
     "cpu_seconds_per_effective_sample": summary.steady(clock) / (len(log_w) * ess),
   }
   metrics.write_json(folder / "annealed.json", numbers)
+  from flowqcd.analysis import figures  # matplotlib is slow to import, and only needed here
+
   with files.atomic(folder / "annealed.png", overwrite=True) as handle:
     figures.log_weight_histogram(log_w).savefig(handle, format="png")
   environment.say(

@@ -13,7 +13,7 @@ import numpy as np
 
 from experiments import environment
 from flowqcd import distributed
-from flowqcd.analysis import figures, weights
+from flowqcd.analysis import weights
 from flowqcd.io import checkpoint, metrics
 from flowqcd.models import zoo
 from flowqcd.training import loop
@@ -107,6 +107,8 @@ def _steps(task: Task, folder: pathlib.Path, state: loop.State, saver: checkpoin
 
 
 def _curve(folder: pathlib.Path, name: str) -> None:
+  from flowqcd.analysis import figures  # matplotlib is slow to import, and only needed here
+
   rows = metrics.read(folder / f"{name}.jsonl")
   exact = rows.get("exact_ess", np.full(len(rows["step"]), np.nan))
   figure = figures.training_curve(rows["step"], rows["loss"], rows["ess"], rows["cpu_seconds"] / 60, exact)

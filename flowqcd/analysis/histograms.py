@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from flowqcd.analysis import statistics, weights
 
@@ -111,12 +111,14 @@ def chi2_summary(squares: np.ndarray, num_histograms: int = 1) -> Chi2Summary:
 
   squares: [B], finite. Raises ValueError unless B > H.
   """
+  from scipy import stats  # slow to import, and only needed here
+
   squares = np.asarray(squares)
   num, dof = len(squares), len(squares) - num_histograms
   if dof < 1 or not np.isfinite(squares).all():
     raise ValueError(f"need finite residuals of more bins than histograms, got {num} of {num_histograms}")
   total = float(squares.sum())
-  p_value = float(stats.chi2.sf(total * dof / num, dof))
+  p_value = float(special.chdtrc(dof, total * dof / num))
   ks_p_value = float(stats.kstest(squares, stats.chi2(1).cdf).pvalue)
   return Chi2Summary(total, num, dof, p_value, ks_p_value)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 if TYPE_CHECKING:
   import pyerrors
@@ -226,7 +226,7 @@ def mean_of_streams(series: np.ndarray) -> Estimate:
   if len(means) < 2:
     raise ValueError("the scatter of stream means needs at least two streams")
   error = np.std(means, ddof=1) / np.sqrt(len(means))
-  return Estimate(means.mean(), error * stats.t.ppf(stats.norm.cdf(1), len(means) - 1))
+  return Estimate(means.mean(), error * special.stdtrit(len(means) - 1, special.ndtr(1)))
 
 
 def thin(series: np.ndarray, every: int) -> np.ndarray:
@@ -341,7 +341,7 @@ def _replica_p(series: np.ndarray, window_s: float) -> float:
   # Before pyerrors' own correction, which is for one stream.
   tau_int = obs.e_n_tauint["chain"][window]
   variance = 2 * tau_int * np.var(series, axis=1).mean() / (n - 2 * window - 1)
-  return float(stats.chi2.sf(np.sum((means - means.mean()) ** 2) / variance, streams - 1))
+  return float(special.chdtrc(streams - 1, np.sum((means - means.mean()) ** 2) / variance))
 
 
 def _longest_run(flags: np.ndarray) -> int:
