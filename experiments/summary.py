@@ -180,7 +180,7 @@ def _exact(theory: settings.Theory) -> dict[str, float]:
 
 def _error_warnings(data: Data) -> list[str]:
   """Errors among the numbers that may be too small."""
-  found = [*trust.of_weights(data.log_w), *trust.of_ess(data.log_w_exact)]
+  found = [*trust.of_weights(data.log_w), *trust.of_ess(data.log_w_exact), *trust.of_chi2(data.log_w)]
   if data.log_draws is not None:
     found += [f"joint model: {text}" for text in trust.of_ess(data.log_w)]
   series = {"plaquette of all trajectories": data.trajectories["plaquette"]}

@@ -27,3 +27,9 @@ def test_ess():
 def test_chains(shape, tau_int, words):
   found = trust.of_chain(shape, tau_int)
   assert (not found) if words is None else words in found[0]
+
+
+def test_chi2_of_histograms_is_trusted_above_an_ess_of_a_half():
+  assert trust.of_chi2(np.zeros(100)) == ()
+  (text,) = trust.of_chi2(np.where(np.arange(100) < 40, 0.0, -np.inf))
+  assert "ESS 0.4" in text and "too often" in text

@@ -28,8 +28,8 @@ def test_good_runs_have_none():
 def test_few_samples_and_short_chains():
   texts = summary._error_warnings(_data(100, 0.4, 400))
   assert len(texts) == 2 and "reweighted means" in texts[0] and "ESS may be lower" in texts[1]
-  (text,) = summary._error_warnings(_data(2000, 0.8, 400, 0.25))
-  assert text.startswith("joint model: the ESS may be lower")
+  histograms, joint = summary._error_warnings(_data(2000, 0.8, 400, 0.25))
+  assert histograms.startswith("chi^2 of histograms") and joint.startswith("joint model: the ESS may be lower")
   texts = summary._error_warnings(_data(2000, 0.8, 16))
   assert any(text.startswith("energy: errors of chains may be too small") for text in texts)
 
