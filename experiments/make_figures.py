@@ -15,6 +15,7 @@ from flowqcd.io import files, metrics
 def run(config: settings.Experiment) -> dict[str, Any]:
   """Write figure2, figure3, log_weights, (pion, draws) as PNG and PDF, summary.json and report.md; return the summary.
 
+  Where too few effective samples fill a bin there is no figure3, and the report says so.
   All are made anew from what is stored, so that they may be remade at any time.
   """
   environment.start(config)
@@ -23,12 +24,11 @@ def run(config: settings.Experiment) -> dict[str, Any]:
   panels = summary.panels(data)
   comparisons = histograms.compare_all(panels, data.log_w, config.measurement.bins)
   squares = histograms.residuals2(comparisons)
-  chi2 = histograms.chi2_summary(squares, len(panels))
-  drawn = {
-    "figure2": figures.observable_histograms([p.label for p in panels], comparisons),
-    "figure3": figures.residual_distribution(squares, len(panels)),
-    "log_weights": figures.log_weight_histogram(data.log_w),
-  }
+  chi2 = histograms.chi2_summary(squares, len(panels)) if len(squares) > len(panels) else None
+  drawn = {"figure2": figures.observable_histograms([p.label for p in panels], comparisons)}
+  if chi2 is not None:
+    drawn["figure3"] = figures.residual_distribution(squares, len(panels))
+  drawn["log_weights"] = figures.log_weight_histogram(data.log_w)
   pairs = summary.pairs(config, data)
   if "pion" in pairs:
     drawn["pion"] = figures.correlator(*pairs["pion"])

@@ -69,8 +69,7 @@ def _verdict(n: Mapping[str, Any]) -> str:
     *_steps(n),
     *_known(n),
     *_joint(n),
-    f"All {n['chi2_num_bins']} bins of figure 2 together have chi^2 = {n['chi2_residuals']:.1f} "
-    f"(p = {n['chi2_p_value']:.2g}).",
+    _bins(n),
     f"Independence Metropolis over the same samples accepts {n['acceptance_metropolis']:.3f}.",
     *(f"**Warning:** {text}." for text in n["weight_warnings"] + n["error_warnings"] + n["metropolis_warnings"]),
   ]
@@ -84,6 +83,17 @@ def _steps(n: Mapping[str, Any]) -> list[str]:
     f"With twice the steps the flow's ln Z would change by {-n['flow_step_shift']:+.1e}, and ln w would move by "
     f"{n['flow_step_deviation']:.1e} between samples: what the integrator's step does to either."
   ]
+
+
+def _bins(n: Mapping[str, Any]) -> str:
+  if not n["chi2_num_bins"]:
+    return (
+      "No bins of figure 2 can be compared: each needs ten effective samples of the flow, and there is no figure 3."
+    )
+  return (
+    f"All {n['chi2_num_bins']} bins of figure 2 together have chi^2 = {n['chi2_residuals']:.1f} "
+    f"(p = {n['chi2_p_value']:.2g})."
+  )
 
 
 def _joint(n: Mapping[str, Any]) -> list[str]:

@@ -194,8 +194,11 @@ def _error_warnings(data: Data) -> list[str]:
   return found
 
 
-def numbers(config: settings.Experiment, data: Data, chi2: histograms.Chi2Summary) -> dict[str, Any]:
-  """Content of summary.json. Keys ending in _err are one-sigma errors; lists run over time slices."""
+def numbers(config: settings.Experiment, data: Data, chi2: histograms.Chi2Summary | None) -> dict[str, Any]:
+  """Content of summary.json. Keys ending in _err are one-sigma errors; lists run over time slices.
+
+  chi2: None where no bins of the histograms can be compared.
+  """
   ess, accepted = float(weights.ess(data.log_w)), data.trajectories["accepted"]
   log_z, tau = weights.log_z(data.log_w), statistics.gamma_method(data.trajectories["plaquette"])
   count = len(data.log_w)
@@ -234,9 +237,9 @@ def numbers(config: settings.Experiment, data: Data, chi2: histograms.Chi2Summar
       "log_z": float(log_z.value),
       "log_z_err": float(log_z.error),
       "log_z_relative_to": f"pure gauge theory at beta = {config.prior.beta}" if config.prior.beta else "Haar",
-      "chi2_residuals": chi2.chi2,
-      "chi2_num_bins": chi2.num_bins,
-      "chi2_p_value": chi2.p_value,
+      "chi2_residuals": chi2.chi2 if chi2 else None,
+      "chi2_num_bins": chi2.num_bins if chi2 else 0,
+      "chi2_p_value": chi2.p_value if chi2 else None,
       "cpu_seconds_flow": float(data.cpu["flow"].sum()),
       "cpu_seconds_hmc": float(data.cpu["hmc"].sum()),
       "cpu_seconds_per_effective_sample_flow": steady(data.cpu["flow"]) / (count * ess),
