@@ -4,13 +4,13 @@ import os
 from importlib import metadata
 
 
-def xla_flags() -> str:
-  """Four CPU devices, and without optimisation, unless XLA_FLAGS says how many or which: the tests take a quarter of the
-  time then."""
-  given = os.environ.get("XLA_FLAGS", "")
+def xla_flags(devices: int = 4, given: str | None = None) -> str:
+  """Four CPU devices, and without optimisation, unless the flags given say how many or which: the tests take a quarter of
+  the time then. given: None for those of XLA_FLAGS."""
+  given = os.environ.get("XLA_FLAGS", "") if given is None else given
   flags = [given]
   if "xla_force_host_platform_device_count" not in given:
-    flags.append("--xla_force_host_platform_device_count=4")
+    flags.append(f"--xla_force_host_platform_device_count={devices}")
   if "xla_backend_optimization_level" not in given:
     flags.append("--xla_backend_optimization_level=0")
     # Unknown flags end the process, and this one, for the older emitters of fusions, is XLA's own.

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import numpy as np
+import programs
 import pytest
 
 from flowqcd.io import metrics
@@ -21,16 +22,8 @@ def _command(binary, folder, *flags):
 
 
 @pytest.fixture(scope="module")
-def environment(tmp_path_factory):
-  cache = tmp_path_factory.mktemp("cache")
-  return lambda devices: (
-    os.environ
-    | {
-      "PYTHONPATH": str(ROOT),
-      "XDG_CACHE_HOME": str(cache),
-      "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-    }
-  )
+def environment():
+  return lambda devices: os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": programs.xla_flags(devices, given="")}
 
 
 def _run(environment, *command):

@@ -21,11 +21,15 @@ def test_every_model_reaches_the_ess_of_its_card(name):
 
   def log_w(key):
     drawn = sampler.sample(model.params, key)
-    quarks = 2 * determinant.log_det(drawn.u, card.kappa, card.boundary) if card.kappa else 0.0
+    if not card.kappa:
+      return -gauge.wilson(drawn.u, card.beta) - drawn.log_q
+    # Dense determinants take their time; in single precision they are right to 1e-4.
+    quarks = 2 * determinant.log_det(drawn.u.astype(jnp.complex64), card.kappa, card.boundary)
     return quarks - gauge.wilson(drawn.u, card.beta) - drawn.log_q
 
-  keys = jax.random.split(jax.random.key(7), 48 if card.kappa else 96)  # Dense determinants take their time.
-  found = np.asarray(jax.jit(lambda keys: jax.lax.map(log_w, keys, batch_size=8))(keys), np.float64)
+  keys = jax.random.split(jax.random.key(7), 32 if card.kappa else 96)
+  run = jax.jit(lambda keys: jax.lax.map(log_w, keys, batch_size=8))
+  found = np.asarray(run(keys), np.float64)
   # 1 - ESS is about Var(log w), which so few samples have to a third or a fifth.
   assert 1 - weights.ess(found) < 2 * (1 - card.ess) + 1e-3
   assert model.flow((6, 4, 4, 4)[: len(card.lattice)]) is not None

@@ -259,11 +259,7 @@ def test_killing_the_binary_and_resuming_changes_nothing(tmp_path, marginal, kil
   root, rng = pathlib.Path(__file__).parents[2], random.Random(1)
   steps = max(12, 3 * kills)
   flags = _FLAGS | {"marginal": marginal, "training.num_steps": str(steps)}
-  environment = os.environ | {
-    "PYTHONPATH": str(root),
-    "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
-    "XDG_CACHE_HOME": str(tmp_path / "cache"),
-  }
+  environment = os.environ | {"PYTHONPATH": str(root)}
   quiet = {"env": environment, "cwd": root, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
   subprocess.run(_command(flags, tmp_path / "a"), check=True, timeout=300, **quiet)
   for kill in range(kills):
