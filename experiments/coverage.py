@@ -109,7 +109,7 @@ def run(config: Plan) -> list[Row]:
     new = [Row(case.title, c) for c in found]
     print("\n".join(map(_line, new)), flush=True)
     rows += new
-  metrics.write_json(folder / "coverage.json", [{"case": row.title} | row.found._asdict() for row in rows])
+  metrics.write_json(folder / "coverage.json", {"rows": [{"case": row.title} | row.found._asdict() for row in rows]})
   with files.atomic(folder / "coverage.md", overwrite=True) as handle:
     handle.write(markdown(rows).encode())
   print(f"{folder / 'coverage.md'}: {len(rows)} lines in {time.monotonic() - clock:.0f} s")

@@ -10,7 +10,7 @@ def test_table_and_files(tmp_path, capsys):
   rows = coverage.run(plan)
   assert [row.found.quantity for row in rows] == ["mean of stream means"] and rows[0].found.num == 6
   assert "| mean of stream means: 2 streams |" in capsys.readouterr().out
-  (line,) = json.loads((tmp_path / "a" / "coverage.json").read_text())
+  (line,) = json.loads((tmp_path / "a" / "coverage.json").read_text())["rows"]
   assert line["case"] == "2 streams" and line["inside_68"] == rows[0].found.inside_68
   assert "### mean of stream means\n" in (tmp_path / "a" / "coverage.md").read_text()
   assert coverage.run(plan) == rows
