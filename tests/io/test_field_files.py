@@ -1,15 +1,14 @@
-import contextlib
-import gzip
 import pathlib
 import re
 import shutil
 import warnings
 
+import lime_files
 import numpy as np
 import pytest
 from fields import DATA, fixtures, haar_in_numpy
 
-from flowqcd.io import fields, ildg, lime, nersc, source
+from flowqcd.io import fields, ildg, lime, nersc
 from flowqcd.io.files import FieldFileError
 
 FILES = {
@@ -99,7 +98,7 @@ def test_headers_with_few_digits_are_believed_to_those_digits(tmp_path, u):
   path = tmp_path / "a"
   nersc.write(path, u)
   _edit(path, rb"(?<=PLAQUETTE = )\S+", lambda m: _shift(m[0], 0, 5))
-  with _silence():
+  with lime_files.silence():
     nersc.read(path)
   # The checksum is blind to the order of numbers, so the plaquette must agree.
   _edit(path, rb"(?<=PLAQUETTE = )\S+", lambda m: _shift(m[0], 0.001, 5))
@@ -107,14 +106,6 @@ def test_headers_with_few_digits_are_believed_to_those_digits(tmp_path, u):
     nersc.read(path)
   with pytest.warns(UserWarning, match="plaquette is .*, the file says"):
     np.testing.assert_array_equal(nersc.read(path, check_plaquette=False)[0], u)
-
-
-@contextlib.contextmanager
-def _silence():
-  """No warning passes."""
-  with warnings.catch_warnings():
-    warnings.simplefilter("error")
-    yield
 
 
 def test_numbers_in_another_order_are_noticed(tmp_path, u):
@@ -153,11 +144,11 @@ def test_what_is_written_is_read(tmp_path, u, form, precision, drift):
   with (
     pytest.warns(UserWarning, match=r"links at 64 bits are special unitary to \d\.\de-0[567] only")
     if noisy
-    else _silence()
+    else lime_files.silence()
   ):
     back, info = read(path)
   np.testing.assert_allclose(back, stored, atol=0 if precision == 64 else 1e-7)
-  with _silence():
+  with lime_files.silence():
     projected, same = read(path, reunitarise=True)
   assert fields.drift(projected).worst < 1e-13 and same == info
   np.testing.assert_allclose(projected, back, atol=2 * drift + 2e-7)
@@ -201,7 +192,7 @@ def test_a_few_links_off_are_damage_not_rounding(tmp_path, u, form, monkeypatch)
     ildg.write(path, damaged)
     with pytest.warns(UserWarning, match="special unitary to"):
       ildg.read(path)
-    _write(path, [r for r in _records(path) if r[0] != "scidac-checksum"])
+    lime_files.write(path, [r for r in lime_files.records(path) if r[0] != "scidac-checksum"])
   with pytest.raises(FieldFileError, match=r"1 of 480 links off the group by up to \d\.\de-07: damage, not rounding"):
     (nersc if form == "nersc" else ildg).read(path)
 
@@ -230,153 +221,6 @@ def test_drift_is_the_largest_of_unitarity_and_determinant(u):
     assert fields.drift(off) == (pytest.approx(expected, rel=1e-9), 480, 480)
 
 
-_HEADERS = {
-  "CRLF": lambda head: head.replace(b"\n", b"\r\n"),
-  "blank after END_HEADER": lambda head: head[:-1] + b" \n",
-  "comments": lambda head: head.replace(b"\n", b"\n# a = b\n  # c\n\n", 1),
-  "lower case": lambda head: head.lower(),
-  "no blanks": lambda head: head.replace(b" = ", b"="),
-}
-
-
-@pytest.mark.parametrize("form", list(_HEADERS))
-def test_headers_of_nersc_in_other_hands(tmp_path, u, form):
-  path = tmp_path / "a"
-  nersc.write(path, u)
-  head, end, data = path.read_bytes().partition(b"END_HEADER\n")
-  path.write_bytes(_HEADERS[form](head + end) + data)
-  with _silence():
-    back, info = nersc.read(path)
-  np.testing.assert_array_equal(back, u)
-  assert info.header["DIMENSION_1"] == "3" and "# a" not in info.header
-
-
-@pytest.mark.parametrize("module", [ildg, nersc])
-@pytest.mark.parametrize("padding", [b"\n", b"\r\n", bytes(5), bytes(5000)])
-def test_padding_after_the_data(tmp_path, u, module, padding):
-  path = tmp_path / "a"
-  module.write(path, u)
-  with open(path, "ab") as handle:
-    handle.write(padding)
-  with _silence():
-    np.testing.assert_array_equal(module.read(path)[0], u)
-  with open(path, "ab") as handle:
-    handle.write(b"more" * 40)
-  with pytest.raises(FieldFileError, match="more than padding|truncated|no LIME record"):
-    module.read(path)
-
-
-@pytest.mark.parametrize("module", [ildg, nersc])
-def test_gzip(tmp_path, u, module):
-  path = tmp_path / "a"
-  module.write(path, u)
-  content = path.read_bytes()
-  path.write_bytes(gzip.compress(content))
-  with _silence():
-    back, info = module.read(path)
-  np.testing.assert_array_equal(back, u)
-  path.write_bytes(content)
-  assert module.read(path)[1] == info
-
-
-def _with_plaquette(path, text):
-  """A file by tmLQCD with another record xlf-info: rewritten as the messages that it has."""
-  records = [("xlf-info", text) if name == "xlf-info" else (name, data) for name, data in _records(TMLQCD)]
-  _write(path, records[:1], records[1:])
-
-
-TMLQCD = DATA / "tmlqcd" / "nf2_b1.0_k0.1_apbc.0000.lime"
-
-
-def test_the_checksum_decides_over_the_plaquette_of_tmlqcd(tmp_path):
-  u, info = ildg.read(TMLQCD)
-  path = tmp_path / "a"
-  _with_plaquette(path, b"plaquette = 5.6279e-02, beta = 1.0\n")
-  with _silence():
-    assert ildg.read(path)[1].plaquette == info.plaquette
-  _with_plaquette(path, b"plaquette = 0.056379029829\n beta = 1.0")
-  with pytest.warns(
-    UserWarning, match=r"a: the plaquette is 0.056279029829, the file says 0.056379029829; the checksum"
-  ):
-    np.testing.assert_array_equal(ildg.read(path)[0], u)
-  _with_plaquette(path, b"plaquette = unknown\n")
-  with pytest.warns(UserWarning, match="'unknown' is no number"):
-    ildg.read(path)
-  # Nothing else vouches for the data then.
-  _with_plaquette(path, b"plaquette = 0.056379029829")
-  _write(path, [r for r in _records(path) if r[0] != "scidac-checksum"])
-  with pytest.raises(FieldFileError, match="the file says 0.056379029829, and there is no checksum"):
-    ildg.read(path)
-
-
-def test_a_second_message_with_a_checksum_of_its_own(tmp_path, u):
-  ildg.write(tmp_path / "a", u)
-  field = _records(tmp_path / "a")
-  other = [("scidac-binary-data", b"abc"), ("scidac-checksum", b"<x><suma>1</suma><sumb>2</sumb></x>")]
-  for messages in ((field, other), (other, field), (field[:-1], field[-1:], other)):
-    _write(tmp_path / "b", *messages)
-    with _silence():
-      back, info = ildg.read(tmp_path / "b")
-    np.testing.assert_array_equal(back, u)
-    assert info.checksum == ildg.read(tmp_path / "a")[1].checksum
-  _write(tmp_path / "b", [*field, field[-1]])
-  with pytest.raises(FieldFileError, match="2 records 'scidac-checksum'"):
-    ildg.read(tmp_path / "b")
-  _write(tmp_path / "b", field, field)
-  with pytest.raises(FieldFileError, match="2 records 'ildg-binary-data'"):
-    ildg.read(tmp_path / "b")
-
-
-def test_a_wrong_checksum_of_the_own_message_is_not_made_good_by_another(tmp_path, u):
-  ildg.write(tmp_path / "a", u)
-  field = _records(tmp_path / "a")
-  wrong = ("scidac-checksum", b"<x><suma>1</suma><sumb>2</sumb></x>")
-  _write(tmp_path / "b", [*field[:-1], wrong], [field[-1]])
-  with pytest.raises(FieldFileError, match="stated 1 2"):
-    ildg.read(tmp_path / "b")
-
-
-@pytest.mark.parametrize(
-  "change",
-  [
-    lambda xml: re.sub(rb"<(/?)(?=\w)", rb"<\1ns:", xml).replace(b"xmlns=", b"xmlns:ns="),
-    lambda xml: xml.replace(b"<lx>", b'<lx type="int">'),
-    lambda xml: xml.replace(b"<lx>", b"<!-- <lx>7</lx> --> <lx>\n "),
-    lambda xml: xml + bytes(7),
-  ],
-)
-def test_xml_in_other_hands(tmp_path, u, change):
-  ildg.write(tmp_path / "a", u)
-  _write(tmp_path / "b", [(n, change(d) if d.startswith(b"<?xml") else d) for n, d in _records(tmp_path / "a")])
-  with _silence():
-    np.testing.assert_array_equal(ildg.read(tmp_path / "b")[0], u)
-
-
-def test_extents_that_contradict_each_other(tmp_path, u):
-  ildg.write(tmp_path / "a", u)
-  private = b"<scidacFile><dims>4 3 5 2</dims><volfmt>0</volfmt></scidacFile>"
-  _write(tmp_path / "b", [("scidac-private-file-xml", private)], _records(tmp_path / "a"))
-  with pytest.raises(
-    FieldFileError, match=r"are \(2, 3, 4, 5\), the record 'scidac-private-file-xml' says \(2, 4, 3, 5\)"
-  ):
-    ildg.read(tmp_path / "b")
-
-
-def test_a_file_cut_between_records(tmp_path):
-  """No cut leaves a file that reads as one without checksum."""
-  content = TMLQCD.read_bytes()
-  starts = [m.start() for m in re.finditer(re.escape(b"\x45\x67\x89\xab\0\1"), content)]
-  assert len(starts) == 4
-  for stop in starts[2:]:
-    (tmp_path / "a").write_bytes(content[:stop])
-    with pytest.raises(FieldFileError, match="'ildg-[a-z-]*' has no flag message-end, so records .* cut off"):
-      ildg.read(tmp_path / "a")
-  # Zeros that a file system left in place of the tail make no difference.
-  (tmp_path / "a").write_bytes(content[: starts[3]] + bytes(len(content) - starts[3]))
-  with pytest.raises(FieldFileError, match="no flag message-end"):
-    ildg.read(tmp_path / "a")
-
-
 @pytest.mark.parametrize("key", ["CHECKSUM", "PLAQUETTE", "LINK_TRACE"])
 def test_what_a_nersc_header_does_not_state_is_a_warning(tmp_path, u, key):
   nersc.write(tmp_path / "a", u)
@@ -387,25 +231,9 @@ def test_what_a_nersc_header_does_not_state_is_a_warning(tmp_path, u, key):
   np.testing.assert_array_equal(back, u)
 
 
-def _records(path):
-  """Pairs of type and content of a LIME file."""
-  with source.opened(path) as file:
-    records, contents = [record for message in lime.index(file) for record in message], []
-    for record in records:
-      file.seek(record.start)
-      contents.append((record.type, file.read(record.length, record.type)))
-  return contents
-
-
-def _write(path, *messages):
-  with open(path, "wb") as handle:
-    for records in messages:
-      lime.write(handle, records)
-
-
 def test_a_missing_ildg_checksum_is_a_warning(tmp_path, u):
   ildg.write(tmp_path / "a", u)
-  _write(tmp_path / "b", [r for r in _records(tmp_path / "a") if r[0] != "scidac-checksum"])
+  lime_files.write(tmp_path / "b", [r for r in lime_files.records(tmp_path / "a") if r[0] != "scidac-checksum"])
   with pytest.warns(UserWarning, match="no SciDAC checksum"):
     back, info = ildg.read(tmp_path / "b")
   assert info.checksum is None
