@@ -8,7 +8,7 @@ from flowqcd.analysis import weights
 from flowqcd.mcmc import annealing, heatbath, hmc
 from flowqcd.models import priors
 from flowqcd.theory import gauge, observables, pseudofermion, torus
-from flowqcd.types import Kernel, KernelStep
+from flowqcd.types import FlowResult, Kernel, KernelStep
 
 LATTICE = (4, 4)
 
@@ -26,6 +26,16 @@ def test_without_moves_the_weight_is_that_of_reweighting():
   end = annealing.make(gauge.action, [0.5, 1.0, 4.0], _still)(jax.random.key(0), u, jnp.asarray(0.3))
   np.testing.assert_allclose(end.log_w, 0.3 + gauge.wilson(u, 0.5) - gauge.wilson(u, 4.0), rtol=1e-13)
   np.testing.assert_array_equal(end.u, u)
+
+
+def test_transport_counts_with_its_log_determinant_and_its_image():
+  """Without moves, ln w changes by S_old(U) - S_new(f(U)) + ln |det f| in each stage."""
+  u, image = links(3, LATTICE, 1), links(3, LATTICE, 2)
+  transport = lambda v, old, new: FlowResult(jnp.where(new > 2, image, v), 0.7 * (new - old))
+  end = annealing.make(gauge.action, [0.5, 1.0, 4.0], _still, transport)(jax.random.key(0), u, jnp.asarray(0.3))
+  expected = 0.3 + gauge.wilson(u, 0.5) - gauge.wilson(image, 4.0) + 0.7 * 3.5
+  assert abs(gauge.wilson(u, 4.0) - gauge.wilson(image, 4.0)) > 0.1
+  assert float(end.log_w) == pytest.approx(float(expected), rel=1e-12)
 
 
 @pytest.mark.parametrize(
