@@ -23,6 +23,13 @@ def test_symplectic_order(table, order):
   assert np.log2(abs(error[0] / error[1])) == pytest.approx(order, abs=0.35)
 
 
+def test_omelyan_s_second_order_has_the_smallest_error_term():
+  """Kicks l, 1 - 2 l, l leave two commutators of third order, with factors a and b; a^2 + b^2 is stationary."""
+  l = integrators.OMELYAN2.kicks[0]
+  a, b = (1 - 6 * l + 6 * l * l) / 12, (1 - 6 * l) / 24
+  assert a * (12 * l - 6) / 12 - b / 4 == pytest.approx(0, abs=1e-15)
+
+
 def test_luescher_s_scheme():
   table = integrators.LUESCHER3
   np.testing.assert_allclose(table.previous, (0, -17 / 9, -1), rtol=1e-15)
