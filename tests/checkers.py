@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from fields import gauge_function
+from fields import gauge_function, gauge_transform, translate
 
 from flowqcd.lattice import exponential, group, sites
 from flowqcd.mcmc import hmc
@@ -25,7 +25,7 @@ def check_action(action, u, key, transform_fields=None, tol=1e-6):
 
   g = gauge_function(nc, lattice)
   moved = fields if transform_fields is None else transform_fields(fields, g)
-  np.testing.assert_allclose(value_of(sites.gauge_transform(u, g), moved), value, rtol=1e-10, atol=1e-9)
+  np.testing.assert_allclose(value_of(gauge_transform(u, g), moved), value, rtol=1e-10, atol=1e-9)
 
   v = sites.flatten(u)
   x = group.gaussian(jax.random.fold_in(key, 1), v.shape, v.dtype)
@@ -53,13 +53,13 @@ def check_operator(operator_of, u, shape, transform=None, gamma5=None):
     np.testing.assert_allclose(adjoint(u, first), gamma5(apply(u, gamma5(first))), atol=1e-12)
   if transform is not None:
     g = gauge_function(u.shape[1], sites.extents(u))
-    other = apply(sites.gauge_transform(u, g), transform(first, g))
+    other = apply(gauge_transform(u, g), transform(first, g))
     np.testing.assert_allclose(other, transform(apply(u, first), g), atol=1e-11)
 
 
 def transform_spinor(psi, g):
-  """g(x) psi(x) on flat spinors [Ns, Nc, V]."""
-  return jnp.einsum("ijv,sjv->siv", g.reshape(*g.shape[:2], -1), psi)
+  """g(x) psi(x) on flat spinors [..., Ns, Nc, V]."""
+  return np.einsum("ijv,...sjv->...siv", np.reshape(g, (*g.shape[:2], -1)), psi)
 
 
 def laplacian(values, v):
@@ -105,12 +105,12 @@ def check_flow(flow, params, z, round_trip=1e-10, jacobian=None, equivariance=1e
   assert np.abs(back - z).max() < round_trip
   assert abs(logdet + back_logdet) < round_trip * z[0, 0, 0].size * 10
   g = gauge_function(z.shape[1], lattice)
-  other, other_logdet = forward(params, sites.gauge_transform(z, g))
-  np.testing.assert_allclose(other, sites.gauge_transform(u, g), atol=equivariance)
+  other, other_logdet = forward(params, gauge_transform(z, g))
+  np.testing.assert_allclose(other, gauge_transform(u, g), atol=equivariance)
   np.testing.assert_allclose(other_logdet, logdet, rtol=1e-10, atol=equivariance)
   offset = tuple(range(1, len(lattice) + 1)) if offset is None else offset
-  other, other_logdet = forward(params, sites.translate(z, offset))
-  np.testing.assert_allclose(other, sites.translate(u, offset), atol=equivariance)
+  other, other_logdet = forward(params, translate(z, offset))
+  np.testing.assert_allclose(other, translate(u, offset), atol=equivariance)
   np.testing.assert_allclose(other_logdet, logdet, rtol=1e-10, atol=equivariance)
   if jacobian is not None:
     dense = log_jacobian(lambda z: flow.forward(params, z).point, z)

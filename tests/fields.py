@@ -9,19 +9,43 @@ import numpy as np
 
 from flowqcd.io import fields as files
 from flowqcd.io import ildg, nersc
-from flowqcd.lattice import group, sites
+from flowqcd.lattice import group, sites, spin
 
 DATA = pathlib.Path(__file__).parent / "data"
 
 
 # One program for each shape: operation by operation it would be fifty.
 _haar = jax.jit(group.haar, static_argnums=(1, 2))
+gauge_transform = jax.jit(sites.gauge_transform)
+translate = jax.jit(sites.translate, static_argnums=1)
 
 
 def links(nc: int, lattice: tuple[int, ...], seed: int = 0, dtype=jnp.complex128):
   """Haar-random links [Nd, Nc, Nc, *L]."""
   shape = (len(lattice), nc, nc, int(np.prod(lattice)))
   return sites.unflatten(_haar(jax.random.key(seed), shape, dtype), lattice)
+
+
+def normal(shape: tuple[int, ...], dtype=float, seed: int = 0) -> np.ndarray:
+  """Normal numbers, complex ones with unit variance, without a compilation."""
+  rng = np.random.default_rng(seed)
+  if np.issubdtype(dtype, np.complexfloating):
+    return ((rng.normal(size=shape) + 1j * rng.normal(size=shape)) / np.sqrt(2)).astype(dtype)
+  return rng.normal(size=shape).astype(dtype)
+
+
+def spinor(u, parities: int = 1, seed: int = 3) -> np.ndarray:
+  """Normal spinors [Ns, Nc, V / parities] for links u."""
+  components = spin.components(u.ndim - 3)
+  return normal((components, u.shape[1], u[0, 0, 0].size // parities), u.dtype, seed)
+
+
+def initial(flow, scale: float = 0.0, seed: int = 1):
+  """A flow's first parameters, each moved by scale times a normal number: one compilation."""
+  params = jax.tree.map(np.asarray, jax.jit(flow.init)(jax.random.key(0)))
+  leaves, tree = jax.tree.flatten(params)
+  moved = [x + x.dtype.type(scale) * normal(x.shape, x.dtype, seed + i) for i, x in enumerate(leaves)]
+  return jax.tree.unflatten(tree, moved)
 
 
 def haar_in_numpy(lattice: tuple[int, int, int, int], seed: int = 0) -> np.ndarray:
