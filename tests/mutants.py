@@ -118,7 +118,8 @@ MUTANTS = [
     ("sites.unflatten(2 * operator.derivative(x, moving)", "sites.unflatten(operator.derivative(x, moving)"),
     (
       "phi if mass is None else _twisted(operator, mass, phi)",
-      "phi if mass is None else _twisted(operator, -mass, phi)",
+      # Its sign is a symmetry: W is gamma5 (H + i mass) with H = gamma5 M, and only H^2 + mass^2 counts.
+      "phi if mass is None else _twisted(operator, 2 * mass, phi)",
     ),
     ("_twisted(operator_of(u), mu0**0.5, chi)", "_twisted(operator_of(u), mu0, chi)"),
   ),

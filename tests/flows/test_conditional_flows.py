@@ -8,7 +8,7 @@ from checkers import transform_spinor
 from fields import gauge_function, gauge_transform, initial, links, spinor
 
 from flowqcd.flows import hopping, ptcn
-from flowqcd.lattice import checkerboard, colouring, sites, spin
+from flowqcd.lattice import checkerboard, colouring, sites
 from flowqcd.theory import determinant, dirac
 
 THEORIES = [(1, (4, 4)), (2, (4, 6)), (3, (4, 4)), (1, (2, 2, 2, 4)), (3, (2, 2, 2, 2))]

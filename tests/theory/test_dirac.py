@@ -6,9 +6,9 @@ import numpy as np
 import oracles
 import pytest
 from checkers import check_operator, transform_spinor
-from fields import links, unit_links
+from fields import links, normal, spinor, unit_links
 
-from flowqcd.lattice import checkerboard, sites, spin
+from flowqcd.lattice import checkerboard, exponential, group, sites, spin
 from flowqcd.theory import determinant, dirac, observables, pseudofermion, solvers
 
 CASES = pytest.mark.parametrize(
@@ -63,6 +63,32 @@ def test_operators_keep_their_contract(nc, lattice):
   check_operator(lambda u: dirac.schur(u, 0.17, boundary), u, _shape(u, 2), odd, dirac.gamma5)
   for parity in (0, 1):
     check_operator(lambda u, p=parity: dirac.parity_blocks(u, boundary)[p], u, _shape(u, 2))
+
+
+@pytest.mark.parametrize("make, parities", [(dirac.wilson, 1), (dirac.schur, 2)])
+def test_derivatives_are_those_of_differences(make, parities):
+  """T^a d^a Re <a, A b> against a fourth-order difference along a random direction of the links."""
+  u, boundary = links(3, (2, 4)), PHASES[2]
+  a, b = spinor(u, parities, 1), spinor(u, parities, 2)
+  v = sites.flatten(u)
+  x = group.project(normal(v.shape, complex))
+
+  @jax.jit
+  def value(e):
+    moved = sites.unflatten(group.mul(exponential.exp(e * x), v), (2, 4))
+    return jnp.vdot(a, make(moved, 0.17, boundary).apply(b)).real
+
+  slope = (8 * (value(1e-3) - value(-1e-3)) - (value(2e-3) - value(-2e-3))) / 12e-3
+  found = jax.jit(lambda u: make(u, 0.17, boundary).derivative(a, b))(u)
+  inner = np.sum(np.asarray(group.to_coordinates(x)) * np.asarray(group.to_coordinates(found)))
+  assert inner == pytest.approx(float(slope), rel=1e-9)
+
+
+def test_normal_operator_and_its_regulator():
+  u = links(2, (2, 4))
+  d, psi = dirac.wilson(u, 0.17), spinor(u)
+  found = jax.jit(dirac.normal(d, 0.3).apply)(psi)
+  np.testing.assert_allclose(found, jax.jit(lambda x: d.apply(d.adjoint(x)))(psi) + 0.3 * psi, rtol=1e-12)
 
 
 @CASES
