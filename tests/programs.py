@@ -1,7 +1,13 @@
 """How the tests' programs are compiled."""
 
+import functools
 import os
 from importlib import metadata
+
+import pytest
+
+slow = functools.partial(pytest.param, marks=pytest.mark.slow)
+"""A case of parametrize that says the same again in another group or dimension: `make slow` runs it."""
 
 
 def xla_flags(devices: int = 4, given: str | None = None) -> str:

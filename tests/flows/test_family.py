@@ -1,9 +1,8 @@
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from checkers import check_flow
-from fields import links
+from fields import initial, links
 
 from flowqcd.flows import family, trivializing
 
@@ -18,8 +17,7 @@ def test_is_the_trivializing_flow_at_every_coupling(kappa):
   config = family.Config(2.0, 0.1 if kappa else 0.0, order=2)
   members = family.make(config, FLOW, 2, lattice, BOUNDARY)
   assert config.exponents == ([(1, 0), (2, 0), (0, 1), (1, 1), (0, 2)] if kappa else [(1, 0), (2, 0)])
-  shape = members.init(jax.random.key(0))["deviation"].shape
-  params = {"deviation": 0.3 * jax.random.normal(jax.random.key(1), shape)}
+  params = initial(members, 0.3)
   z = links(2, lattice)
   found = jax.jit(lambda *c: members.at(family.Couplings(*c)).forward(params, z))(beta, kappa)
   if kappa:
@@ -28,23 +26,22 @@ def test_is_the_trivializing_flow_at_every_coupling(kappa):
     target = trivializing.pure_gauge(beta, 2)
   x, y = beta / 2.0, (kappa / 0.1) ** 4
   deviation = sum(x**i * y**j * d for (i, j), d in zip(config.exponents, params["deviation"]))
-  expected = trivializing.make(FLOW, target, 2, lattice).forward({"deviation": deviation}, z)
+  expected = jax.jit(trivializing.make(FLOW, target, 2, lattice).forward)({"deviation": deviation}, z)
   np.testing.assert_allclose(found.point, expected.point, atol=1e-13)
   assert float(found.logdet) == pytest.approx(float(expected.logdet), rel=1e-12)
 
 
 def test_vanishes_with_the_couplings():
   members = family.make(family.Config(2.0), FLOW, 3, (4, 4))
-  params = {"deviation": jnp.ones_like(members.init(jax.random.key(0))["deviation"])}
-  end = members.at(family.Couplings(0.0)).forward(params, links(3, (4, 4)))
+  params = {"deviation": np.ones_like(initial(members)["deviation"])}
+  end = jax.jit(members.at(family.Couplings(0.0)).forward)(params, links(3, (4, 4)))
   np.testing.assert_allclose(end.point, links(3, (4, 4)), atol=1e-14)
   assert float(end.logdet) == 0
 
 
 def test_contract():
   members = family.make(family.Config(2.0), trivializing.Config(steps=8, degree=2, lines=False), 2, (4, 4))
-  shape = members.init(jax.random.key(0))["deviation"].shape
-  params = {"deviation": 0.1 * jax.random.normal(jax.random.key(1), shape)}
+  params = initial(members, 0.1)
   check_flow(members.at(family.Couplings(1.0)), params, links(2, (4, 4)), round_trip=1e-6, equivariance=1e-10)
 
 

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from checkers import check_flow, log_jacobian
-from fields import links, unit_links
+from fields import initial, links, unit_links
+from programs import slow
 
 from flowqcd.analysis import weights
 from flowqcd.flows import trivializing
@@ -21,17 +22,16 @@ def _flow(nc, lattice, beta=1.0, **kwargs):
 
 def _learned(flow, scale=0.7):
   """Parameters away from the analytic ones, lines included."""
-  zero = flow.init(jax.random.key(0))["deviation"]
-  return {"deviation": zero + scale * jax.random.normal(jax.random.key(1), zero.shape)}
+  return initial(flow, scale)
 
 
-@pytest.mark.parametrize("nc, lattice", [(1, (3, 4)), (2, (3, 4)), (3, (3, 3)), (2, (3, 3, 3))])
+@pytest.mark.parametrize("nc, lattice", [(1, (3, 4)), (3, (3, 3)), (2, (3, 3, 3))])
 def test_contract_with_dense_jacobian(nc, lattice):
   flow = _flow(nc, lattice, steps=12, degree=2)
   check_flow(flow, _learned(flow), links(nc, lattice), round_trip=1e-4, jacobian=2e-4)
 
 
-@pytest.mark.parametrize("nc", [2, 3])
+@pytest.mark.parametrize("nc", [slow(2), 3])
 def test_contract_in_four_dimensions(nc):
   flow = _flow(nc, (3, 3, 3, 4), steps=4)
   check_flow(flow, _learned(flow), links(nc, (3, 3, 3, 4)), round_trip=1e-3)
@@ -41,9 +41,9 @@ def test_contract_in_four_dimensions(nc):
 def test_dense_jacobian_in_four_dimensions():
   flow = _flow(2, (3, 3, 3, 3), steps=4)
   z = links(2, (3, 3, 3, 3))
-  params = _learned(flow)
-  dense = log_jacobian(lambda z: flow.forward(params, z).point, z)
-  assert abs(dense - flow.forward(params, z).logdet) < 2e-3
+  params, forward = _learned(flow), jax.jit(flow.forward)
+  dense = log_jacobian(lambda z: forward(params, z).point, z)
+  assert abs(dense - forward(params, z).logdet) < 2e-3
 
 
 def test_logdet_and_inverse_converge_at_fourth_order():
@@ -51,9 +51,10 @@ def test_logdet_and_inverse_converge_at_fourth_order():
   for steps in (2, 4):
     flow = _flow(3, (3, 3), beta=3.0, steps=steps)
     params = _learned(flow)
-    u, logdet = flow.forward(params, z)
-    errors.append(abs(log_jacobian(lambda z, f=flow, p=params: f.forward(p, z).point, z) - logdet))
-    trips.append(np.abs(flow.inverse(params, u).point - z).max())
+    forward = jax.jit(lambda z, f=flow, p=params: f.forward(p, z))
+    u, logdet = forward(z)
+    errors.append(abs(log_jacobian(lambda z, f=forward: f(z).point, z) - logdet))
+    trips.append(np.abs(np.asarray(jax.jit(flow.inverse)(params, u).point) - np.asarray(z)).max())
   for series in (errors, trips):
     assert np.log2(series[0] / series[1]) > 3.4, series
 
@@ -89,10 +90,10 @@ def test_quark_terms_of_the_action():
 def test_unit_links_and_zero_coupling_stay():
   u = jnp.asarray(unit_links(3, (3, 4)))
   flow = _flow(3, (3, 4), beta=1.0, steps=2)
-  np.testing.assert_allclose(flow.forward(flow.init(None), u).point, u, atol=1e-14)
+  np.testing.assert_allclose(jax.jit(flow.forward)(initial(flow), u).point, u, atol=1e-14)
   flow = _flow(3, (3, 4), beta=0.0, steps=2)
   z = links(3, (3, 4))
-  image, logdet = flow.forward(flow.init(None), z)
+  image, logdet = jax.jit(flow.forward)(initial(flow), z)
   np.testing.assert_allclose(image, z, atol=1e-14)
   assert abs(logdet) < 1e-12
 
@@ -112,14 +113,19 @@ def test_ess_without_training_in_2d(nc, beta, steps, order, least):
   assert float(weights.ess(jax.jit(jax.vmap(log_w))(keys))) > least
 
 
+@pytest.mark.slow
 def test_log_w_moves_little_with_the_step_count():
   """The accuracy stated in BUILD_NOTES.md: of one and two steps against eight at the paper's beta, 4^4."""
   lattice, found = (4, 4, 4, 4), []
-  z = jnp.stack([links(3, lattice, seed) for seed in range(4)])
+  z = np.stack([links(3, lattice, seed) for seed in range(4)])
   for steps in (1, 2, 8):
     flow = _flow(3, lattice, steps=steps)
-    u, logdet = jax.jit(jax.vmap(flow.forward, (None, 0)))(flow.init(None), z)
-    found.append(np.asarray(-jax.vmap(gauge.wilson, (0, None))(u, 1.0) + logdet))
+
+    def log_w(z, flow=flow):
+      u, logdet = flow.forward(flow.init(None), z)
+      return logdet - gauge.wilson(u, 1.0)
+
+    found.append(np.asarray(jax.jit(jax.vmap(log_w))(z)))
   for steps, most, most_between in ((1, 4e-3, 1e-3), (2, 3e-4, 5e-5)):
     error = found[steps - 1] - found[2]
     assert np.abs(error).max() < most, "also in log Z"
@@ -129,7 +135,8 @@ def test_log_w_moves_little_with_the_step_count():
 def test_single_precision_follows_double():
   z = links(3, (4, 4))
   flow = _flow(3, (4, 4))
-  double, single = (flow.forward(flow.init(None), x) for x in (z, z.astype(jnp.complex64)))
+  params, forward = initial(flow), jax.jit(flow.forward)
+  double, single = (forward(params, x) for x in (z, z.astype(jnp.complex64)))
   assert single.point.dtype == jnp.complex64 and single.logdet.dtype == jnp.float32
   np.testing.assert_allclose(single.point, double.point, atol=1e-5)
   assert abs(float(single.logdet) - float(double.logdet)) < 1e-3
@@ -138,9 +145,9 @@ def test_single_precision_follows_double():
 def test_log_prob_of_the_model_is_consistent():
   flow = _flow(2, (4, 4), steps=8)
   model = marginal.make(priors.haar(2, (4, 4), jnp.complex128), flow)
-  params = model.init(jax.random.key(0))
-  sample = model.sample(params, jax.random.key(1))
-  assert float(model.log_prob(params, sample.u)) == pytest.approx(float(sample.log_q), abs=1e-4)
+  params = initial(model)
+  sample = jax.jit(model.sample)(params, jax.random.key(1))
+  assert float(jax.jit(model.log_prob)(params, sample.u)) == pytest.approx(float(sample.log_q), abs=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -170,8 +177,7 @@ def test_parameters_are_the_same_flow_on_every_volume():
   small, large = (
     trivializing.make(trivializing.Config(steps=1, lines=False), target, 3, lattice) for lattice in ((4, 4), (8, 4))
   )
-  params = {"deviation": jax.random.normal(jax.random.key(1), small.init(jax.random.key(0))["deviation"].shape)}
-  z = links(3, (4, 4), 2)
-  one, two = small.forward(params, z), large.forward(params, jnp.concatenate([z, z], axis=3))
-  np.testing.assert_allclose(two.point, jnp.concatenate([one.point, one.point], axis=3), atol=1e-12)
+  params, z = initial(small, 1.0), links(3, (4, 4), 2)
+  one, two = jax.jit(small.forward)(params, z), jax.jit(large.forward)(params, np.concatenate([z, z], axis=3))
+  np.testing.assert_allclose(two.point, np.concatenate([one.point, one.point], axis=3), atol=1e-12)
   np.testing.assert_allclose(two.logdet, 2 * one.logdet, rtol=1e-11)

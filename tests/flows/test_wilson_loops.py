@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from checkers import check_flow, laplacian
-from fields import links
+from fields import initial, links, normal
 
 from flowqcd.flows import loop_action, trivializing, wilson_loops
 from flowqcd.lattice import group, loops, sites
@@ -60,15 +60,20 @@ def _walked(u, shape):
 )
 def test_values_against_walking(nc, lattice, shapes):
   u = links(nc, lattice)
-  found = wilson_loops.values(sites.flatten(u), shapes, lattice)
+  found = jax.jit(lambda u: wilson_loops.values(sites.flatten(u), shapes, lattice))(u)
   np.testing.assert_allclose(found, [_walked(np.asarray(u), shape) for shape in shapes], rtol=1e-11, atol=1e-10)
 
 
 def test_rectangles_are_those_of_the_lattice():
   u = links(3, (3, 3, 3, 4))
   pairs = itertools.permutations(range(4), 2)
-  brute = sum(2 * jnp.sum(jnp.einsum("ii...->...", loops.rectangle(u, mu, nu)).real) for mu, nu in pairs)
-  np.testing.assert_allclose(wilson_loops.values(sites.flatten(u), ("aabAAB",), (3, 3, 3, 4))[0], brute, rtol=1e-12)
+
+  @jax.jit
+  def both(u):
+    brute = sum(2 * jnp.sum(jnp.einsum("ii...->...", loops.rectangle(u, mu, nu)).real) for mu, nu in pairs)
+    return wilson_loops.values(sites.flatten(u), ("aabAAB",), (3, 3, 3, 4))[0], brute
+
+  np.testing.assert_allclose(*both(u), rtol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -76,11 +81,11 @@ def test_rectangles_are_those_of_the_lattice():
 )
 def test_gradient_and_laplacian(nc, lattice, shapes):
   u = links(nc, lattice)
-  v, c = sites.flatten(u), jax.random.normal(jax.random.key(1), (len(shapes),))
+  v, c = sites.flatten(u), normal((len(shapes),))
   found = jax.jit(lambda v: wilson_loops.evaluate_shapes(v, shapes, lattice, c))(v)
-  total = lambda v: c @ wilson_loops.values(v, shapes, lattice)
+  total = jax.jit(lambda v: c @ wilson_loops.values(v, shapes, lattice))
   brute = jax.jit(group.lie_derivative(lambda u: total(sites.flatten(u))))(u)
-  np.testing.assert_allclose(sites.unflatten(found.gradient, lattice), brute, atol=1e-12)
+  np.testing.assert_allclose(found.gradient, np.reshape(brute, found.gradient.shape), atol=1e-12)
   second = laplacian(total, v)
   np.testing.assert_allclose(found.laplacian, second, rtol=2e-5)
 
@@ -106,9 +111,8 @@ def test_gradient_is_that_of_the_walk():
 def test_flows_with_larger_loops(nc, lattice, loops_of):
   config = trivializing.Config(steps=12, degree=2, loops=loops_of)
   flow = trivializing.make(config, trivializing.pure_gauge(1.0, len(lattice)), nc, lattice)
-  zero = flow.init(jax.random.key(0))["deviation"]
-  assert zero.shape == (8 + len(lattice) + len(loops_of), 3)
-  params = {"deviation": zero + 0.5 * jax.random.normal(jax.random.key(1), zero.shape)}
+  params = initial(flow, 0.5)
+  assert params["deviation"].shape == (8 + len(lattice) + len(loops_of), 3)
   check_flow(flow, params, links(nc, lattice), round_trip=1e-4, jacobian=2e-4)
 
 
@@ -117,7 +121,7 @@ def test_without_coefficients_nothing_changes():
   target = trivializing.pure_gauge(1.0, 3)
   plain = trivializing.make(trivializing.Config(), target, 3, lattice)
   more = trivializing.make(trivializing.Config(loops=("abAcBC", "abcABC")), target, 3, lattice)
-  a, b = (flow.forward(flow.init(jax.random.key(0)), u) for flow in (plain, more))
+  a, b = (jax.jit(flow.forward)(initial(flow), u) for flow in (plain, more))
   np.testing.assert_allclose(a.point, b.point, atol=1e-14)
   np.testing.assert_allclose(a.logdet, b.logdet, rtol=1e-13)
 

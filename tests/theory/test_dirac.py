@@ -94,9 +94,13 @@ def test_normal_operator_and_its_regulator():
 @CASES
 def test_schur_complement_has_the_determinant(nc, lattice):
   u, boundary = links(nc, lattice), PHASES[len(lattice)]
-  full = np.linalg.slogdet(_dense_wilson(u, 0.14, boundary))[1]
-  np.testing.assert_allclose(determinant.log_det(u, 0.14, boundary), full, rtol=1e-10, atol=1e-10)
-  np.testing.assert_allclose(determinant.log_det_regulated(u, 0.14, boundary), 2 * full, rtol=1e-10, atol=1e-10)
+  d = _dense_wilson(u, 0.14, boundary)
+  full, regulated = (np.linalg.slogdet(x)[1] for x in (d, d @ d.conj().T + 0.3 * np.eye(len(d))))
+  log_det = jax.jit(lambda u: determinant.log_det(u, 0.14, boundary))
+  np.testing.assert_allclose(log_det(u), full, rtol=1e-10, atol=1e-10)
+  for mu0, wanted in ((0.0, 2 * full), (0.3, regulated)):
+    found = jax.jit(lambda u, m=mu0: determinant.log_det_regulated(u, 0.14, boundary, m))(u)
+    np.testing.assert_allclose(found, wanted, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize(
