@@ -5,6 +5,7 @@ import oracles
 import pytest
 from checkers import check_kernel, check_reversible
 from fields import links
+from programs import slow
 
 from flowqcd.lattice import group, integrators, precision, sites
 from flowqcd.mcmc import hmc
@@ -12,13 +13,14 @@ from flowqcd.theory import determinant, gauge, observables, pseudofermion
 
 
 def _starts(nc, lattice, streams):
-  return jnp.stack([links(nc, lattice, seed) for seed in range(streams)])
+  return np.stack([links(nc, lattice, seed) for seed in range(streams)])
 
 
-@pytest.mark.parametrize("nc, lattice", [(1, (4, 4)), (1, (3, 5)), (2, (2, 3, 4)), (3, (2, 2, 2, 4))])
-def test_reversible_for_every_group_and_integrator(nc, lattice):
-  for table in (integrators.LEAPFROG, integrators.OMELYAN2, integrators.OMELYAN4):
-    check_reversible(gauge.action(2.0), links(nc, lattice), jax.random.key(1), integrator=table)
+@pytest.mark.parametrize("nc, lattice, table", [
+  (1, (3, 5), integrators.OMELYAN2), (2, (2, 3, 4), integrators.LEAPFROG), (3, (2, 2, 2, 4), integrators.OMELYAN4),
+])  # fmt: skip
+def test_reversible_for_every_group_and_integrator(nc, lattice, table):
+  check_reversible(gauge.action(2.0), links(nc, lattice), jax.random.key(1), integrator=table)
 
 
 def test_reversible_with_quarks():
@@ -39,7 +41,7 @@ def test_reversible_with_forces_in_single_precision():
   assert 1e-9 < np.abs(force - exact).max() < 1e-3
 
 
-@pytest.mark.parametrize("nc, beta", [(1, 2.0), (2, 2.2), (3, 4.0)])
+@pytest.mark.parametrize("nc, beta", [(1, 2.0), slow(2, 2.2), (3, 4.0)])
 def test_plaquette_on_a_2d_torus(nc, beta):
   exact = oracles.plaquette_2d(nc, beta, 16)
   kernel = hmc.make(gauge.action(beta), tau=1.0, steps=10, integrator=integrators.OMELYAN2)
@@ -47,7 +49,7 @@ def test_plaquette_on_a_2d_torus(nc, beta):
   assert error < 0.004
 
 
-@pytest.mark.parametrize("single_forces", [False, True])
+@pytest.mark.parametrize("single_forces", [slow(False), True])
 def test_creutz_equality_and_acceptance(single_forces):
   """<e^{-dH}> = 1 for thermalised configurations, and acceptance erfc(sqrt(<dH>)/2)."""
   action = gauge.total(gauge.action(2.0), pseudofermion.even_odd(0.15, tolerances=(1e-4, 1e-7)))

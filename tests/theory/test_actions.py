@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 from checkers import check_action, transform_spinor
 from fields import DATA, links, unit_links
+from programs import slow
 
 from flowqcd.lattice import checkerboard, group, sites
 from flowqcd.mcmc import hmc
 from flowqcd.theory import determinant, gauge, observables, pseudofermion
 
 GAUGE = pytest.mark.parametrize("nc, lattice", [(1, (3, 4)), (2, (2, 3, 4)), (3, (4, 3)), (3, (2, 3, 2, 4))])
-QUARKS = pytest.mark.parametrize("nc, lattice", [(1, (4, 6)), (2, (4, 4)), (3, (2, 2, 4, 2))])
+QUARKS = pytest.mark.parametrize("nc, lattice", [(1, (4, 6)), slow(2, (4, 4)), (3, (2, 2, 2, 2))])
 
 
 def _odd_transform(lattice):
@@ -81,10 +82,10 @@ def test_pseudofermions_integrate_to_the_determinant():
       fields = action.refresh(key, u).fields
       return jnp.exp(action.value(u, fields) - action.value(other, fields))
 
-    values = np.asarray(jax.jit(jax.vmap(ratio))(jax.random.split(jax.random.key(2), 20_000)))
+    values = np.asarray(jax.jit(jax.vmap(ratio))(jax.random.split(jax.random.key(2), 6000)))
     error = values.std() / np.sqrt(len(values))
     assert abs(values.mean() - np.exp(log_ratio)) < 4 * error
-    assert error < 0.02
+    assert error < 0.02 < abs(np.exp(log_ratio) - 1)
 
 
 def test_the_value_of_a_fresh_field_is_the_gaussian_norm():
@@ -101,7 +102,7 @@ def test_the_value_of_a_fresh_field_is_the_gaussian_norm():
 def test_an_unconverged_solver_gives_nan_not_a_number():
   u = links(3, (2, 2, 2, 2))
   action = pseudofermion.even_odd(0.4, tolerances=(1e-40, 1e-40))
-  assert np.isnan(action.value(u, action.refresh(jax.random.key(0), u).fields))
+  assert np.isnan(jax.jit(lambda u: action.value(u, action.refresh(jax.random.key(0), u).fields))(u))
 
 
 def test_hasenbusch_needs_a_mass():
