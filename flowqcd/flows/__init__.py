@@ -1,1 +1,43 @@
 """Invertible gauge-equivariant maps with log-determinants."""
+
+from typing import TYPE_CHECKING
+
+from .._lazy import submodules
+
+if TYPE_CHECKING:
+  from flowqcd.flows import (
+    conv,
+    coupling,
+    family,
+    hopping,
+    layers,
+    loop_action,
+    masks,
+    ptcn,
+    residual,
+    spectral,
+    spline,
+    staples,
+    transport,
+    trivializing,
+    wilson_loops,
+  )
+
+__all__ = [
+  "conv",
+  "coupling",
+  "family",
+  "hopping",
+  "layers",
+  "loop_action",
+  "masks",
+  "ptcn",
+  "residual",
+  "spectral",
+  "spline",
+  "staples",
+  "transport",
+  "trivializing",
+  "wilson_loops",
+]
+__getattr__, __dir__ = submodules(__name__, __all__)

@@ -1,1 +1,37 @@
 """The lattice: groups, sites, loops, spin and integrators."""
+
+from typing import TYPE_CHECKING
+
+from .._lazy import submodules
+
+if TYPE_CHECKING:
+  from flowqcd.lattice import (
+    algebra,
+    checkerboard,
+    colouring,
+    exponential,
+    fusion,
+    group,
+    integrators,
+    jacobi,
+    loops,
+    precision,
+    sites,
+    spin,
+  )
+
+__all__ = [
+  "algebra",
+  "checkerboard",
+  "colouring",
+  "exponential",
+  "fusion",
+  "group",
+  "integrators",
+  "jacobi",
+  "loops",
+  "precision",
+  "sites",
+  "spin",
+]
+__getattr__, __dir__ = submodules(__name__, __all__)
