@@ -10,8 +10,11 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import jax
+import numpy as np
 
 Array = jax.Array
+AnyArray = jax.Array | np.ndarray
+"""An array of JAX's or of NumPy's."""
 Key = jax.Array
 Params = Any
 """Any pytree of arrays."""

@@ -114,7 +114,12 @@ def ar1(rng: np.random.Generator, tau_int: float, shape: tuple[int, ...]) -> np.
   a = (2 * tau_int - 1) / (2 * tau_int + 1)
   noise = rng.normal(size=shape)
   noise[..., 1:] *= np.sqrt(1 - a * a)
-  return signal.lfilter([1.0], [1.0, -a], noise, axis=-1)
+  return np.asarray(signal.lfilter([1.0], [1.0, -a], noise, axis=-1))
+
+
+def _trial(estimate: statistics.Estimate, truth: float, warned: bool = False) -> Trial:
+  """Of an estimate of one number."""
+  return Trial(float(estimate.value), float(estimate.error), truth, warned)
 
 
 def weighted(draw: Callable[[np.random.Generator], Weighted], num_bootstrap: int = 0) -> Simulation:
@@ -132,8 +137,8 @@ def weighted(draw: Callable[[np.random.Generator], Weighted], num_bootstrap: int
       mean = weights.reweighted_mean(data.log_w, data.observables, num_bootstrap, int(rng.integers(2**32)))
       found |= {"mean along ln w, bootstrap": trial(mean, 0), "mean of another, bootstrap": trial(mean, 1)}
     return found | {
-      "ln Z": Trial(*log_z, 0.0, warned),
-      "ln Z, jackknife": Trial(*weights.log_z_jackknife(data.log_w), 0.0, warned),
+      "ln Z": _trial(log_z, 0.0, warned),
+      "ln Z, jackknife": _trial(weights.log_z_jackknife(data.log_w), 0.0, warned),
       "ESS": Trial(size, weights.ess_error(data.log_w), data.ess, of_ess),
     }
 
@@ -190,9 +195,8 @@ def acceptance(probability: float, streams: int, num: int) -> Simulation:
   """A mean of stream means, with the error that their scatter gives."""
 
   def one(rng: np.random.Generator) -> dict[str, Trial]:
-    return {
-      "mean of stream means": Trial(*statistics.mean_of_streams(rng.random((streams, num)) < probability), probability)
-    }
+    mean = statistics.mean_of_streams(rng.random((streams, num)) < probability)
+    return {"mean of stream means": _trial(mean, probability)}
 
   return one
 

@@ -6,6 +6,7 @@ Figures are built without pyplot: no global state, no display, nothing to close.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -19,7 +20,7 @@ from flowqcd.analysis import histograms, statistics, weights
 # Okabe and Ito's colours, distinguishable with every kind of colour blindness.
 _FLOW, _HMC, _THIRD = "#0072B2", "#E69F00", "#009E73"
 _LINES = ((_FLOW, "-"), (_HMC, "--"), (_THIRD, "-."), ("#CC79A7", ":"), ("#000000", "-"))
-_STYLE = {
+_STYLE: dict[Any, Any] = {
   "font.size": 11,
   "axes.labelsize": 12,
   "axes.spines.top": False,
@@ -96,7 +97,7 @@ def residual_distribution(squares: np.ndarray, num_histograms: int = 1, bins: in
     axes.plot(x, _chi2_density(x), "--", color="black", label=r"$\chi^2$, 1 degree of freedom")
     axes.set(yscale="log", xlim=(0, edges[-1]), xlabel=r"residual$^2$", ylabel="density")
     smallest = np.min((found / width)[found > 0])
-    axes.set_ylim(0.3 * min(smallest, _chi2_density(edges[-1])), 3 * np.max(found / width))
+    axes.set_ylim(0.3 * min(smallest, float(_chi2_density(edges[-1]))), 3 * np.max(found / width))
     axes.set_xticks([x for x in (0, 0.25, 1, 2, 4, 6, 9, 12, 16, 25, 36, 64, 100) if x < edges[-1]])
     axes.legend(
       title=rf"$\sum$ residual$^2$ / bins = {summary.chi2:.1f} / {summary.num_bins}"
@@ -156,7 +157,7 @@ def mask_sweep(active: np.ndarray, frozen: np.ndarray, titles: Sequence[str]) ->
   columns = min(count, 4)
   rows = -(-count // columns)
   colours = ("#D55E00", _FLOW, _THIRD, "#CC79A7")
-  with matplotlib.rc_context(_STYLE | {"axes.titlesize": 9}):
+  with matplotlib.rc_context(dict(_STYLE, **{"axes.titlesize": 9})):
     figure = Figure(figsize=(2.4 * columns, 2.6 * rows), layout="constrained")
     for layer, axes in enumerate(figure.subplots(rows, columns, squeeze=False).ravel()):
       axes.axis("off")

@@ -10,7 +10,7 @@ it contains the sign problem. `average_phase` is that phase.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -53,7 +53,7 @@ def log_mean_weight(log_w: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
   xp = _namespace(log_w)
   top = _top(log_w)
   log_mean = top[..., 0] + xp.log(xp.mean(xp.exp(log_w - top), axis=-1))
-  return xp.where(xp.all(log_w.real == -xp.inf, axis=-1), -xp.inf, log_mean)
+  return xp.where(xp.all(xp.real(log_w) == -xp.inf, axis=-1), -xp.inf, log_mean)
 
 
 def log_z(log_w: np.ndarray) -> statistics.Estimate:
@@ -66,7 +66,7 @@ def log_z(log_w: np.ndarray) -> statistics.Estimate:
   log_w = _checked(require_positive(log_w))
   # ESS of equal weights may exceed 1 by rounding.
   variance = max(1 / ess(log_w) - 1, 0.0) / len(log_w)
-  return statistics.Estimate(log_mean_weight(log_w), np.sqrt(variance))
+  return statistics.Estimate(np.asarray(log_mean_weight(log_w))[()], np.sqrt(variance))
 
 
 def log_z_jackknife(log_w: np.ndarray) -> statistics.Estimate:
@@ -77,7 +77,7 @@ def log_z_jackknife(log_w: np.ndarray) -> statistics.Estimate:
   """
   log_w = _checked(log_w)
   rest = _leave_one_out(_scaled(log_w))
-  value = log_mean_weight(log_w)
+  value = np.asarray(log_mean_weight(log_w))[()]
   if not rest.all():
     return statistics.Estimate(value, np.asarray(np.inf))
   # Divided by their sum, so that no phase is near the cut of the logarithm.
@@ -106,10 +106,10 @@ def ess_error(log_w: np.ndarray) -> float:
   """
   log_w = _checked(log_w)
   w = _scaled(log_w)
-  square = _leave_one_out(_square(w))
+  square = _leave_one_out(np.asarray(_square(w)))
   if not square.all():
     return float("inf")
-  replicas = _square(_leave_one_out(w)) / ((len(w) - 1) * square)
+  replicas = np.asarray(_square(_leave_one_out(w))) / ((len(w) - 1) * square)
   return float(statistics.jackknife_error(replicas))
 
 
@@ -175,7 +175,7 @@ def diagnose(log_w: np.ndarray) -> WeightDiagnosis:
   if log_w.ndim != 1 or log_w.size < 1:
     raise ValueError(f"log_w must be [N] with N at least 1, got shape {log_w.shape}")
   num, num_nan = len(log_w), int(np.isnan(log_w).sum())
-  size, moduli = float(ess(log_w)), log_w.real
+  size, moduli = float(ess(log_w)), np.real(log_w)
   # exp(top - log sum |w|); NaN wherever the ESS is.
   max_share = float(np.exp(_top(moduli)[0] - log_mean_weight(moduli) - np.log(num)))
   messages = []
@@ -193,25 +193,26 @@ def diagnose(log_w: np.ndarray) -> WeightDiagnosis:
   return WeightDiagnosis(num, size, max_share, num_nan, num_zero, tuple(messages))
 
 
-def _namespace(x: jax.Array | np.ndarray):
+def _namespace(x: jax.Array | np.ndarray) -> Any:
   return jnp if isinstance(x, jax.Array) else np
 
 
 def _square(w: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
   """|w|^2."""
-  return w.real**2 + w.imag**2 if _namespace(w).iscomplexobj(w) else w * w
+  xp = _namespace(w)
+  return xp.real(w) ** 2 + xp.imag(w) ** 2 if xp.iscomplexobj(w) else w * w
 
 
 def _top(log_w: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
   """Largest ln |w|, real [..., 1]; NaN where it is not finite, so that the result is NaN too."""
   xp = _namespace(log_w)
-  top = xp.max(log_w.real, axis=-1, keepdims=True)
+  top = xp.max(xp.real(log_w), axis=-1, keepdims=True)
   return xp.where(xp.isfinite(top), top, xp.nan)
 
 
 def _scaled(log_w: np.ndarray) -> np.ndarray:
   """Weights over the largest modulus, [N]."""
-  return np.exp(log_w - log_w.real.max())
+  return np.exp(log_w - np.real(log_w).max())
 
 
 def _as_numbers(log_w: np.ndarray) -> np.ndarray:
@@ -222,7 +223,7 @@ def _checked(log_w: np.ndarray) -> np.ndarray:
   log_w = _as_numbers(log_w)
   if log_w.ndim != 1 or log_w.size < 2:
     raise ValueError(f"log_w must be [N] with N at least 2, got shape {log_w.shape}")
-  if np.isnan(log_w).any() or not np.isfinite(log_w.real.max()) or not np.isfinite(log_w.imag).all():
+  if np.isnan(log_w).any() or not np.isfinite(np.real(log_w).max()) or not np.isfinite(np.imag(log_w)).all():
     raise ValueError("log weights must not be NaN or +inf, nor all -inf; see weights.diagnose")
   return log_w
 
@@ -246,5 +247,5 @@ def _leave_one_out(x: np.ndarray) -> np.ndarray:
 
 def _by_parts(error, replicas: np.ndarray) -> np.ndarray:
   if np.iscomplexobj(replicas):
-    return error(replicas.real) + 1j * error(replicas.imag)
+    return error(np.real(replicas)) + 1j * error(np.imag(replicas))
   return error(replicas)

@@ -15,7 +15,7 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import haiku as hk
 import jax
@@ -23,16 +23,17 @@ import jax.extend as jex
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.core import ShapedArray
 from jax.interpreters import ad, batching, mlir
 
 from flowqcd.lattice.sites import Extents
-from flowqcd.types import Array, Key, Params
+from flowqcd.types import AnyArray, Array, Key, Params
 
 Block = tuple[list[Array], Array]
 """Weights [kernel, Cin, Cout], one a direction, and the bias [Cout]."""
 
 
-def _field(default: int | float | tuple[int, ...], doc: str):
+def _field(default: Any, doc: str) -> Any:
   return dataclasses.field(default=default, metadata={"doc": doc})
 
 
@@ -69,7 +70,7 @@ class Net(NamedTuple):
 
   init: Callable[[Key], Params]
   apply: Callable[[Params, Array], Array]
-  apply_at: Callable[[Params, Array, Array], Array]
+  apply_at: Callable[[Params, Array, AnyArray], Array]
   channels: tuple[int, ...]
   operations: int
 
@@ -119,7 +120,7 @@ def _parameters(config: Config, widths: tuple[int, ...], nd: int) -> list[Block]
   dtype = jnp.result_type(float)
   blocks = []
   for i, (fan_in, fan_out) in enumerate(itertools.pairwise(widths)):
-    with hk.experimental.name_scope(f"block{i}"):
+    with hk.name_scope(f"block{i}"):
       shapes = _shapes(config, fan_in, fan_out, nd)
       weights = [hk.get_parameter(f"w{mu}", shape, dtype, xavier) for mu, shape in enumerate(shapes)]
       blocks.append((weights, hk.get_parameter("b", (fan_out,), dtype, hk.initializers.RandomNormal(config.bias))))
@@ -218,11 +219,11 @@ def _dot(a: Array | np.ndarray, x: Array, batch: int, summed: int) -> Array:
 def _dot_value(a: Array, x: Array, *, batch: int, summed: int) -> Array:
   axes = tuple(range(a.ndim - summed, a.ndim)), tuple(range(batch, batch + summed))
   # Less than full precision, as GPUs take by default, would limit how well a flow can be inverted.
-  return lax.dot_general(a, x, (axes, (tuple(range(batch)),) * 2), precision=lax.Precision.HIGHEST)
+  return lax.dot_general(a, x, (axes, (tuple(range(batch)), tuple(range(batch)))), precision=lax.Precision.HIGHEST)
 
 
-def _dot_shape(a: jax.core.ShapedArray, x: jax.core.ShapedArray, *, batch: int, summed: int) -> jax.core.ShapedArray:
-  return jax.core.ShapedArray(a.shape[: a.ndim - summed] + x.shape[batch + summed :], x.dtype)
+def _dot_shape(a: ShapedArray, x: ShapedArray, *, batch: int, summed: int) -> ShapedArray:
+  return ShapedArray(a.shape[: a.ndim - summed] + x.shape[batch + summed :], x.dtype)
 
 
 def _dot_by_a(g: Array, a: ad.UndefinedPrimal, x: Array, *, batch: int, summed: int) -> Array:
@@ -241,7 +242,7 @@ def _dot_by_x(g: Array, a: Array, x: ad.UndefinedPrimal, *, batch: int, summed: 
 
 def _dot_vmap(args: tuple[Array, Array], axes: tuple[int | None, int | None], **counts: int) -> tuple[Array, int]:
   a, x = args
-  if axes[0] is not None:
+  if axes[0] is not None or axes[1] is None:
     return jax.vmap(lambda a, x: _dot_value(a, x, **counts), axes)(a, x), 0
   y = _dot_p.bind(a, jnp.moveaxis(x, axes[1], -1), **counts)
   return y, y.ndim - 1

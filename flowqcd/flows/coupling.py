@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +27,7 @@ from flowqcd.lattice import fusion, group, loops, sites
 from flowqcd.types import Array, Flow, Key, Params
 
 
-def _field(default: int | bool | str, doc: str):
+def _field(default: Any, doc: str) -> Any:
   return dataclasses.field(default=default, metadata={"doc": doc})
 
 

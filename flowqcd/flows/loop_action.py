@@ -18,7 +18,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from flowqcd.lattice import fusion, group, loops, sites
+from flowqcd.lattice import fusion, group, loops, precision, sites
 from flowqcd.types import Array
 
 NUM_LOCAL = 8
@@ -91,7 +91,7 @@ def evaluate(v: Array, lattice: sites.Extents, c: Array, lines: tuple[int, ...] 
 def evaluate_plaquette(v: Array, lattice: sites.Extents, c: Array, lines: tuple[int, ...] = ()) -> LoopAction:
   """The same where only c_0 and lines are non-zero: a third of the work. W1 to W7 are returned as zero."""
   corners = loops.plane_corners(v, lattice)
-  w0 = 2 * sum(jnp.sum(group.trace(plane.origin).real) for plane in corners)
+  w0 = 2 * precision.added(jnp.sum(group.trace(plane.origin).real) for plane in corners)
   values = jnp.concatenate([w0[None], jnp.zeros(NUM_LOCAL - 1, w0.dtype)])
   return _finish(v, lattice, c, lines, values, 2 * c[0] * loops.sum_at_links(corners, lattice))
 
@@ -124,7 +124,7 @@ def _local_loops(plaquettes: list[Array], m: Array) -> Array:
   """W0 to W7 from the plaquettes [Nc, Nc, V] of each plane and link sums m [Nd, Nc, Nc, V]."""
   nc, num_links = m.shape[1], m.shape[0] * m.shape[-1]
   per_link = 2 * (m.shape[0] - 1)
-  w0, w5, w6, w7 = sum(_plaquette_loops(p) for p in plaquettes)
+  w0, w5, w6, w7 = precision.added(_plaquette_loops(p) for p in plaquettes)
   trm = group.trace(m)
   trm2 = jnp.sum(m * jnp.swapaxes(m, -3, -2), axis=(-3, -2))
   # Each plaquette is met from its four links; W5 and W6 carry a factor two already.

@@ -14,6 +14,7 @@ import numpy as np
 
 from flowqcd.lattice import loops
 from flowqcd.lattice.sites import Extents
+from flowqcd.types import AnyArray
 
 
 class MaskError(ValueError):
@@ -40,12 +41,12 @@ class Masks(NamedTuple):
   active plaquettes are entry `plane` of the plaquettes, daggered where flipped, so that they start with the link.
   """
 
-  active: np.ndarray
-  frozen: np.ndarray
-  sites: np.ndarray
-  direction: np.ndarray
-  plane: np.ndarray
-  flipped: np.ndarray
+  active: AnyArray
+  frozen: AnyArray
+  sites: AnyArray
+  direction: AnyArray
+  plane: AnyArray
+  flipped: AnyArray
 
 
 def default_shifts(nd: int, width: int = 4) -> tuple[int, ...]:

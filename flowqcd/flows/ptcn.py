@@ -19,7 +19,7 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,10 +29,10 @@ from jax import lax
 from flowqcd.flows import conv, transport
 from flowqcd.lattice import checkerboard, colouring, loops, sites, spin
 from flowqcd.theory import dirac
-from flowqcd.types import Array, Boundary, ConditionalFlow, Key, LinearFlow, Params
+from flowqcd.types import AnyArray, Array, Boundary, ConditionalFlow, Key, LinearFlow, Params
 
 
-def _field(default: int | float, doc: str):
+def _field(default: Any, doc: str) -> Any:
   return dataclasses.field(default=default, metadata={"doc": doc})
 
 
@@ -59,8 +59,8 @@ class Config:
 class Projectors(NamedTuple):
   """Pi of each layer: spin matrices [layers, Ns, Ns] times indicators of sites [layers, V]."""
 
-  spin: np.ndarray
-  sites: np.ndarray
+  spin: AnyArray
+  sites: AnyArray
 
 
 def full(config: Config, nc: int, lattice: sites.Extents, boundary: Boundary | None = None) -> ConditionalFlow:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +24,7 @@ from jax import lax
 
 from flowqcd.flows import conv, layers, loop_action, masks, staples
 from flowqcd.lattice import algebra, exponential, fusion, group, loops, sites
-from flowqcd.types import Array, Flow, Key, Params
+from flowqcd.types import AnyArray, Array, Flow, Key, Params
 
 NUM_SHARED = 6
 """The coefficients d."""
@@ -34,7 +34,7 @@ _ITERATIONS = 400
 """Steps of the fixed point before it counts as failed: 0.9^400 < 1e-18."""
 
 
-def _field(default: int | bool, doc: str):
+def _field(default: Any, doc: str) -> Any:
   return dataclasses.field(default=default, metadata={"doc": doc})
 
 
@@ -70,8 +70,8 @@ class _Layer(NamedTuple):
   """A layer's masks as data."""
 
   table: staples.Table
-  sites: np.ndarray
-  frozen: np.ndarray
+  sites: AnyArray
+  frozen: AnyArray
 
 
 def make(config: Config, beta: float, nc: int, lattice: sites.Extents) -> Flow:
@@ -271,5 +271,5 @@ def _fixed_point(image: Array, around: Array, c: Coefficients, order: int) -> Ar
     return count + 1, new, jnp.max(jnp.abs(new - u))
 
   first = jnp.asarray(jnp.inf, image.real.dtype)
-  _, u, change = lax.while_loop(more, step, (0, image, first))
+  _, u, change = lax.while_loop(more, step, (jnp.zeros((), jnp.int32), image, first))
   return jnp.where(change <= tolerance, u, jnp.nan)

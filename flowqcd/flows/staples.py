@@ -12,7 +12,7 @@ import numpy as np
 
 from flowqcd.flows import masks
 from flowqcd.lattice import fusion, group, sites
-from flowqcd.types import Array
+from flowqcd.types import AnyArray, Array
 
 
 class Table(NamedTuple):
@@ -21,9 +21,9 @@ class Table(NamedTuple):
   above, below: int [Nd-1, 3, n], in the order in which `gather` multiplies them.
   """
 
-  active: np.ndarray
-  above: np.ndarray
-  below: np.ndarray
+  active: AnyArray
+  above: AnyArray
+  below: AnyArray
 
 
 class Active(NamedTuple):
@@ -65,7 +65,7 @@ def gather(v: Array, t: Table) -> Active:
   # Rows are gathered, and scattered by the gradient, faster than columns.
   rows = jnp.moveaxis(v.reshape(len(v), nc * nc, -1), 1, 2).reshape(-1, nc * nc)
 
-  def at(index: Array) -> Array:
+  def at(index: AnyArray) -> Array:
     return jnp.moveaxis(rows[index].reshape(*index.shape, nc, nc), -3, -1)
 
   (a, b, c), (d, e, f) = (jnp.moveaxis(at(index), 1, 0) for index in (t.above, t.below))

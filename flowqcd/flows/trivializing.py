@@ -11,17 +11,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
 from flowqcd.flows import loop_action, wilson_loops
 from flowqcd.lattice import integrators, sites
-from flowqcd.theory import gauge
-from flowqcd.types import Array, Flow, FlowResult, Key, Params
+from flowqcd.theory import dirac, gauge
+from flowqcd.types import Array, Boundary, Flow, FlowResult, Key, Params
 
 
-def _field(default: int | bool | tuple[str, ...], doc: str):
+def _field(default: Any, doc: str) -> Any:
   return dataclasses.field(default=default, metadata={"doc": doc})
 
 
@@ -69,15 +70,17 @@ def pure_gauge(beta: float | Array, nd: int) -> Target:
 
 
 def two_flavours(
-  beta: float | Array, kappa: float | Array, nc: int, lattice: sites.Extents, boundary: tuple[float, ...]
+  beta: float | Array, kappa: float | Array, nc: int, lattice: sites.Extents, boundary: Boundary | None
 ) -> Target:
   """The Wilson action and the leading hopping terms of -2 ln |det D|, Ns = 2^(Nd/2) spin components.
 
+  boundary None: antiperiodic in time. Raises ValueError for another number of phases than directions.
   Plaquettes: beta + 8 Ns Nc kappa^4 (96 kappa^4 for SU(3) in 4D). Lines of length L along mu with boundary phase s:
   2^(L+1) Ns kappa^L s, from tr (1 - gamma)^L = 2^(L-1) Ns, two orientations and two flavours (128 kappa^4 at L = 4).
   """
+  phases = dirac.check_boundary(boundary, len(lattice))
   ns = 2 ** (len(lattice) // 2)
-  lines = tuple(2.0 ** (n + 1) * ns * kappa**n * float(np.real(s)) for n, s in zip(lattice, boundary))
+  lines = tuple(2.0 ** (n + 1) * ns * kappa**n * float(np.real(s)) for n, s in zip(lattice, phases))
   return Target(beta + 8 * ns * nc * kappa**4, lines)
 
 

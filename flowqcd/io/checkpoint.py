@@ -139,7 +139,7 @@ class Checkpointer:
       )
       return ""
     try:
-      stated = metrics.read_json(record).get("files")
+      stated = metrics.read_json(record).get("files") or {}
       found = digests.of_files(folder, _DIGESTS)
     except files.StoreError as error:
       return str(error)

@@ -122,7 +122,7 @@ class Ensemble:
   @property
   def names(self) -> list[str]:
     """Names of the columns; empty while there are no parts."""
-    return self._read(0, sorted) if self.num_parts else []
+    return self._read(0, lambda part: sorted(part)) if self.num_parts else []
 
   def _read(self, index: int, what: Callable[[h5py.File], T]) -> T:
     """What a function finds in a part, verified. Raises EnsembleError where it is damaged, OSError where the disk fails."""
@@ -190,7 +190,7 @@ class Ensemble:
 
   def read_part(self, index: int, name: str) -> np.ndarray:
     """One column of one part. Raises EnsembleError naming the file if it is damaged or has no such column."""
-    names, found = self._read(index, lambda part: (sorted(part), part[name][()] if name in part else None))
+    names, found = self._read(index, lambda part: (sorted(part), _column(part, name)[()] if name in part else None))
     if found is None:
       raise EnsembleError(f"{self._part(index)} has no column '{name}', only {names}")
     return found
@@ -207,7 +207,7 @@ class Ensemble:
 
   def part_lengths(self, name: str) -> list[int]:
     """Rows of a column in each part. Raises EnsembleError naming the part that lacks it."""
-    return [self._read(i, lambda part: part[name].shape[0]) for i in range(self.num_parts)]
+    return [self._read(i, lambda part: len(_column(part, name))) for i in range(self.num_parts)]
 
   def __len__(self) -> int:
     """Rows of the column that comes first by name; all are alike unless a part says otherwise."""
@@ -282,6 +282,14 @@ def state(path: str | os.PathLike) -> State:
     except Exception:  # h5py raises whatever it stumbles upon.
       return "locked" if locks.is_locked(handle) else "damaged"
     return found
+
+
+def _column(part: h5py.File, name: str) -> h5py.Dataset:
+  """Raises KeyError or TypeError where there is none: `Ensemble._read` says so of the part."""
+  found = part[name]
+  if not isinstance(found, h5py.Dataset):
+    raise TypeError(f"'{name}' is no column")
+  return found
 
 
 def _opened(path: pathlib.Path) -> h5py.File:

@@ -182,8 +182,8 @@ def disagreement(what: str, value: float, stated: str, digits: float) -> str | N
   """
   try:
     number = decimal.Decimal(stated)
-    unit = float(decimal.Decimal(1).scaleb(number.as_tuple().exponent))
-  except (decimal.InvalidOperation, TypeError, ValueError):  # TypeError: NaN and infinity have no exponent.
+    unit = float(decimal.Decimal(1).scaleb(int(number.as_tuple().exponent)))
+  except (decimal.InvalidOperation, TypeError, ValueError):  # ValueError: NaN and infinity have no exponent.
     return f"the {what} '{stated[:40]}' is no number"
   if abs(value - float(number)) <= max(digits, 0.51 * unit):
     return None
@@ -225,9 +225,9 @@ def _neighbour(here: np.ndarray, ahead: tuple[np.ndarray, np.ndarray], link: int
 
 def _mul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
   """The product of matrices [i, k, ...] and [k, j, ...]."""
-  return sum(a[:, k, None] * b[None, k] for k in range(a.shape[1]))
+  return precision.added(a[:, k, None] * b[None, k] for k in range(a.shape[1]))
 
 
 def link_trace(u: np.ndarray) -> float:
   """(1/Nc) Re tr U averaged over links. [4, 3, 3, ...]."""
-  return float(sum(u[:, a, a].real.mean() for a in range(u.shape[1])) / u.shape[1])
+  return float(sum(np.real(u[:, a, a]).mean() for a in range(u.shape[1])) / u.shape[1])

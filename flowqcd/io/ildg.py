@@ -164,7 +164,8 @@ def _bare(length: int, extents: Extents | None, path: object) -> tuple[Extents, 
   numbers = 4 * 9 * 2 * math.prod(extents)
   if len(extents) != 4 or min(extents) < 1 or length * 8 not in (32 * numbers, 64 * numbers):
     raise FieldFileError(f"{path}: {length} bytes of data are no field on a lattice {tuple(extents)}")
-  return tuple(extents), length * 8 // numbers
+  t, x, y, z = extents
+  return (t, x, y, z), length * 8 // numbers
 
 
 def _stated_checksum(messages: Messages, message: list[lime.Record], path: object) -> tuple[int, int] | None:
@@ -181,8 +182,8 @@ def _stated_checksum(messages: Messages, message: list[lime.Record], path: objec
 
 def _texts(messages: Messages) -> dict[str, str]:
   """Short records as text by type; of one type the last."""
-  short = [r for message in messages for r in message if r.type not in _BINARY and r.data is not None]
-  return {r.type: r.data.decode("utf-8", "replace") for r in short}
+  short = [r for message in messages for r in message if r.type not in _BINARY]
+  return {r.type: r.data.decode("utf-8", "replace") for r in short if r.data is not None}
 
 
 def _other_plaquette(value: float, text: dict[str, str], digits: float) -> str | None:

@@ -22,7 +22,7 @@ _CHUNK = 1 << 16
 class Source:
   """A file opened for reading. limit: no byte lies at or beyond it; exact for a plain file, a bound for gzip."""
 
-  def __init__(self, handle: BinaryIO, path: str | os.PathLike, limit: int, packed: bool):
+  def __init__(self, handle: BinaryIO | gzip.GzipFile, path: str | os.PathLike, limit: int, packed: bool):
     self.path, self.limit, self.packed = path, limit, packed
     self._handle = handle
 

@@ -29,7 +29,7 @@ def singular_frame(a: Array, sweeps: int = 2) -> SingularFrame:
 
   def sweep(state: tuple[Array, Array], _: None) -> tuple[tuple[Array, Array], None]:
     for p, q in ((0, 1), (0, 2), (1, 2)):
-      state = fusion.materialise(_rotated(*state, p, q))
+      state = fusion.materialise(_rotated(state[0], state[1], p, q))
     return state, None
 
   start = jnp.swapaxes(a, 0, 1), jnp.broadcast_to(group.identity(3, a.dtype), a.shape)

@@ -7,7 +7,7 @@ the hot kernels and work on flat sites; the others are for reading and for obser
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
@@ -180,7 +180,7 @@ def gather_to_links(lattice: sites.Extents, parts: Sequence[LinkParts]) -> Array
   Contributions that move along one direction move together.
   """
   nd = len(lattice)
-  total = [0] * nd
+  total: list[Any] = [0] * nd
   moving: list[list[tuple[int, Array]]] = [[] for _ in range(nd)]
   for (mu, nu), part in zip(planes(nd), parts):
     total[mu] = total[mu] + part.on_mu

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable
-from typing import Any, TypeVar
+import operator
+from collections.abc import Callable, Iterable
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
-from flowqcd.types import Array
+from flowqcd.types import AnyArray, Array
 
 
 def in_single(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -36,10 +38,14 @@ def in_single(function: Callable[..., Any]) -> Callable[..., Any]:
   return wrapped
 
 
-F = TypeVar("F", bound=Callable[..., Any])
+P = ParamSpec("P")
+R = TypeVar("R")
+OfArray = Callable[Concatenate[Array, P], R]
+"""A function whose first argument is an array of JAX's."""
+OfAnyArray = Callable[Concatenate[AnyArray, P], R]
 
 
-def of_input(function: F) -> F:
+def of_input(function: OfArray[P, R]) -> OfAnyArray[P, R]:
   """`function` computed in the precision of its first argument; NumPy in, NumPy out.
 
   JAX would otherwise round complex128 input to complex64 without a word, and so would the next line with a 64-bit JAX
@@ -48,40 +54,50 @@ def of_input(function: F) -> F:
   """
 
   @functools.wraps(function)
-  def wrapped(u: Any, *args: Any, **kwargs: Any) -> Any:
-    if isinstance(u, jax.core.Tracer):
+  def wrapped(u: AnyArray, *args: P.args, **kwargs: P.kwargs) -> R:
+    if isinstance(u, Tracer):
       return function(u, *args, **kwargs)
-    wide = getattr(u, "dtype", None) in (np.complex128, np.float64) and not jax.config.jax_enable_x64
+    wide = getattr(u, "dtype", None) in (np.complex128, np.float64) and not _in_64_bits()
     with jax.enable_x64(True) if wide else contextlib.nullcontext():
       result = function(jnp.asarray(u), *args, **kwargs)
     return jax.tree.map(_to_numpy, result) if isinstance(u, np.ndarray) else result
 
-  return wrapped  # type: ignore[return-value]
+  return wrapped
 
 
-def compiled(*static: str) -> Callable[[F], F]:
+def compiled(*static: str) -> Callable[[OfArray[P, R]], OfAnyArray[P, R]]:
   """`of_input`, and one compiled program where it is called outside of a trace.
 
   Operation by operation a function like the topological charge would be a hundred small programs, each compiled when it
   is first met. static: names of arguments that are no arrays.
   """
 
-  def decorate(function: F) -> F:
+  def decorate(function: OfArray[P, R]) -> OfAnyArray[P, R]:
     program = jax.jit(function, static_argnames=static)
 
     @functools.wraps(function)
-    def chosen(u: Any, *args: Any, **kwargs: Any) -> Any:
+    def chosen(u: Array, *args: P.args, **kwargs: P.kwargs) -> R:
       # Under a trace it is part of what is being traced, as if it were written there.
-      return (function if isinstance(u, jax.core.Tracer) else program)(u, *args, **kwargs)
+      return (function if isinstance(u, Tracer) else program)(u, *args, **kwargs)
 
-    return of_input(chosen)  # type: ignore[return-value]
+    return of_input(chosen)
 
   return decorate
 
 
+def _in_64_bits() -> bool:
+  """JAX's switch, as it stands here."""
+  return jnp.result_type(float) == np.float64
+
+
 def _to_numpy(x: Any) -> Any:
   """A JAX array as an array of NumPy's that can be written to, or as a scalar of NumPy's; what is traced stays so."""
-  return np.array(x)[()] if isinstance(x, jax.Array) and not isinstance(x, jax.core.Tracer) else x
+  return np.array(x)[()] if isinstance(x, jax.Array) and not isinstance(x, Tracer) else x
+
+
+def added(terms: Iterable[Any]) -> Any:
+  """The sum of one or more terms of any kind, without the zero that `sum` starts from."""
+  return functools.reduce(operator.add, terms)
 
 
 def pairwise_sum(x: Array) -> Array:

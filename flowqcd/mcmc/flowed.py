@@ -33,6 +33,6 @@ def action(target: Action, flow: Flow, params: Params) -> Action:
     return target.terms(end.point, fields), -end.logdet
 
   def force(z: Array, fields: Fields) -> Array:
-    return group.lie_derivative(lambda z: value(z, fields))(z)
+    return group.lie_derivative(lambda u: value(u, fields))(z)
 
   return Action(refresh, value, force, local)

@@ -107,7 +107,7 @@ def _reflect(w: Array) -> Array:
   return group.mul(back, back)
 
 
-def _heat(key: Key, w: Array, strength: float) -> Array:
+def _heat(key: Key, w: Array, strength: float | Array) -> Array:
   """g = x V^dag with x of density e^{strength k Re tr x / d} on U(1) (d = 1) or SU(2) (d = 2)."""
   k, direction = _polar(w)
   # The floor changes the density by less than rounding, and keeps the formulas below finite at k = 0.

@@ -25,7 +25,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.scipy.special import erf, erfinv
 
-from flowqcd.lattice import fusion, group, jacobi
+from flowqcd.lattice import fusion, group, jacobi, precision
 from flowqcd.types import Array, Key
 
 
@@ -189,7 +189,9 @@ def _plane(f: Frame, y: Array) -> _Plane:
   unit = jnp.zeros_like(y).at[1].set(1)
   second = (unit - y[1].conj() * y) / jnp.sqrt(1 - _abs2(y[1]))
   second, third = fusion.materialise((second, jacobi.conjugate_cross(y, second)))
-  entry = lambda row, column: sum(row[i] * f.block[i, column] for i in range(column + 1))  # A' is triangular.
+  entry = lambda row, column: precision.added(
+    row[i] * f.block[i, column] for i in range(column + 1)
+  )  # A' is triangular.
   # The quaternionic part of the 2 x 2 block of R A', which is all that Re tr of an SU(2) element with it depends on.
   one = 0.5 * (entry(second, 1) + entry(third, 2).conj())
   two = 0.5 * (entry(second, 2) - entry(third, 1).conj())

@@ -10,7 +10,9 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 
+from flowqcd.lattice import precision
 from flowqcd.theory import pseudofermion, solvers
 from flowqcd.types import Action, Array, ConditionalFlow, Fields, Key, LinearFlow, Params
 
@@ -76,7 +78,7 @@ def make(factors: Sequence[Factor]) -> Conditional:
       return tuple(pseudofermion.gaussian(k, u, factor.parities) for factor, k in zip(factors, keys))
 
     def image(z: Fields) -> Draw:
-      phi, log_q, action = [], 0.0, 0.0
+      phi, log_q, action = [], jnp.zeros((), u.real.dtype), jnp.zeros((), u.real.dtype)
       for factor, flow, chi in zip(factors, flows, z):
         phi.append(flow.forward(chi))
         log_q += -solvers.norm2(chi) - flow.logdet
@@ -84,7 +86,7 @@ def make(factors: Sequence[Factor]) -> Conditional:
       return Draw(tuple(phi), log_q, action)
 
     def log_prob(phi: Fields) -> Array:
-      return sum(-solvers.norm2(flow.inverse(field)) - flow.logdet for flow, field in zip(flows, phi))
+      return precision.added(-solvers.norm2(flow.inverse(field)) - flow.logdet for flow, field in zip(flows, phi))
 
     return AtLinks(noise, image, log_prob)
 

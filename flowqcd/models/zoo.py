@@ -130,7 +130,7 @@ def _from_fields(kind: type[T], fields: Mapping[str, Any]) -> T:
   hints, values = typing.get_type_hints(kind), {}
   for name, value in fields.items():
     inner = hints.get(name)
-    values[name] = _from_fields(inner, value) if dataclasses.is_dataclass(inner) else value
+    values[name] = _from_fields(inner, value) if isinstance(inner, type) and dataclasses.is_dataclass(inner) else value
   return kind(**values)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 
-from flowqcd.lattice import checkerboard, fusion, group, sites, spin
+from flowqcd.lattice import checkerboard, fusion, group, precision, sites, spin
 from flowqcd.types import Array, Boundary, LinearOperator
 
 Shift = Callable[[Array, int, int], Array]
@@ -22,13 +22,17 @@ def antiperiodic(nd: int) -> Boundary:
   return (-1.0,) + (1.0,) * (nd - 1)
 
 
-def phases(u: Array, boundary: Boundary | None) -> Boundary:
-  """The boundary as a checked tuple, one phase per direction; None means antiperiodic in time. Raises ValueError."""
-  nd = len(sites.extents(u))
+def check_boundary(boundary: Boundary | None, nd: int) -> Boundary:
+  """The boundary as a tuple of one phase for each of nd directions; None means antiperiodic in time. Raises ValueError."""
   boundary = antiperiodic(nd) if boundary is None else tuple(boundary)
   if len(boundary) != nd:
     raise ValueError(f"{nd} boundary phases are needed, one per direction, not {boundary}")
   return boundary
+
+
+def phases(u: Array, boundary: Boundary | None) -> Boundary:
+  """`check_boundary` in the dimensions of links u."""
+  return check_boundary(boundary, len(sites.extents(u)))
 
 
 def with_boundary(u: Array, boundary: Boundary | None) -> Array:
@@ -80,7 +84,7 @@ def transport(links: Array, halves: Array, shift: Shift) -> Array:
   All are shifted into one array first; fused into the products they would be read element by element, three times slower.
   """
   moved = jnp.stack([shift(h, i // 2, 1 - 2 * (i % 2)) for i, h in enumerate(halves)])
-  return sum(links[:, None, :, k] * moved[:, :, None, k] for k in range(links.shape[1]))
+  return precision.added(links[:, None, :, k] * moved[:, :, None, k] for k in range(links.shape[1]))
 
 
 def reconstruct(moved: Array) -> Array:

@@ -15,7 +15,7 @@ LineCouplings = Sequence[float | Array]
 
 
 @precision.compiled()
-def wilson(u: Array, beta: float) -> Array:
+def wilson(u: Array, beta: float | Array) -> Array:
   """Wilson gauge action, -(beta/Nc) sum_x sum_{mu<nu} Re tr P_{mu nu}(x).
 
   u: links [Nd, Nc, Nc, *L]. Returns a scalar; the constant beta * #plaquettes is dropped. Wilson (1974), eq. 3.
@@ -29,7 +29,7 @@ def _plaquette_terms(u: Array, beta: float | Array) -> Array:
 
 
 @precision.compiled()
-def wilson_force(u: Array, beta: float) -> Array:
+def wilson_force(u: Array, beta: float | Array) -> Array:
   """T^a d^a S of the Wilson action: (beta/(2 Nc)) TA(M), M the sum of plaquettes that start with the link.
 
   d^a S = -(beta/Nc) Re tr(T^a M) and T^a Re tr(T^a M) = -TA(M)/2. u: [Nd, Nc, Nc, *L], same shape out.
@@ -51,8 +51,8 @@ def winding(u: Array, couplings: LineCouplings) -> Array:
 
 def _winding_terms(u: Array, couplings: LineCouplings) -> list[Array]:
   """coupling Re tr of the lines along each direction that has a coupling, each on the lattice without it."""
-  trace = lambda line: sum(line[i, i] for i in range(u.shape[1])).real
-  return [coupling * trace(loops.polyakov_line(u, mu)) for mu, coupling in _present(couplings, u.shape[0])]
+  trace = lambda line: jnp.real(sum(line[i, i] for i in range(u.shape[1])))
+  return [jnp.asarray(coupling * trace(loops.polyakov_line(u, mu))) for mu, coupling in _present(couplings, u.shape[0])]
 
 
 @precision.of_input
@@ -107,11 +107,11 @@ def total(*actions: Action) -> Action:
     keys = jax.random.split(key, len(actions))
     parts = [a.refresh(k, u) for a, k in zip(actions, keys)]
     fields, terms = tuple(part.fields for part in parts), tuple(part.terms for part in parts)
-    return Refreshed(fields, sum(part.value for part in parts), terms)
+    return Refreshed(fields, precision.added(part.value for part in parts), terms)
 
   return Action(
     refresh=refresh,
-    value=lambda u, fields: sum(a.value(u, f) for a, f in zip(actions, fields)),
-    force=lambda u, fields: sum(a.force(u, f) for a, f in zip(actions, fields)),
+    value=lambda u, fields: precision.added(a.value(u, f) for a, f in zip(actions, fields)),
+    force=lambda u, fields: precision.added(a.force(u, f) for a, f in zip(actions, fields)),
     local=lambda u, fields: tuple(a.terms(u, f) for a, f in zip(actions, fields)),
   )

@@ -11,6 +11,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from flowqcd.lattice import checkerboard, group, loops, precision, sites, spin
 from flowqcd.theory import dirac, solvers
@@ -55,7 +56,7 @@ def pion_correlator(
   if len(source) != len(lattice) or not all(0 <= s < n for s, n in zip(source, lattice)):
     raise ValueError(f"the source {source} is not a site of the lattice {lattice}")
   solutions = _point_propagator(u, kappa, dirac.phases(u, boundary), source)
-  if not isinstance(solutions.residual, jax.core.Tracer):
+  if not isinstance(solutions.residual, Tracer):
     solvers.require(solutions)
   density = jnp.sum(jnp.abs(solutions.x) ** 2, axis=(0, 1, 2)).reshape(lattice[0], -1)
   return jnp.roll(jnp.sum(density, axis=1), -source[0])

@@ -52,6 +52,8 @@ def _quadratic(
   def force(u: Array, phi: Array) -> Array:
     operator = operator_of(u)
     x = _solve(operator_of, u, mu0, source(operator, phi), tolerances[0])
+    if operator.derivative is None:
+      raise ValueError("a force needs an operator with its derivative by the links")
     moving = -operator.adjoint(x) if mass is None else phi - operator.adjoint(x)
     return sites.unflatten(2 * operator.derivative(x, moving), sites.extents(u))
 

@@ -92,7 +92,7 @@ def _log_z(nc: int, beta: complex, volume: int) -> complex:
     if c.real > 0:  # Otherwise it is below rounding.
       logs.append(np.log(c) - np.log(_dimension(weight)))
   logs = volume * np.array(logs)
-  top = logs[np.argmax(logs.real)]
+  top = logs[np.argmax(np.real(logs))]
   return top + np.log(np.sum(np.exp(logs - top)))
 
 
@@ -117,7 +117,7 @@ def _determinants(a: np.ndarray) -> np.ndarray:
   if a.shape[-1] == 1:
     return a[..., 0, 0]
   minor = lambda c: np.delete(a[..., 1:, :], c, axis=-1)
-  return sum((-1) ** c * a[..., 0, c] * _determinants(minor(c)) for c in range(a.shape[-1]))
+  return np.add.reduce([(-1) ** c * a[..., 0, c] * _determinants(minor(c)) for c in range(a.shape[-1])])
 
 
 def _dimension(weight: tuple[int, ...]) -> int:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from flowqcd import distributed
-from flowqcd.types import Array, Key, Params
+from flowqcd.types import AnyArray, Array, Key, Params
 
 
 class State(NamedTuple):
@@ -32,9 +32,9 @@ class Metrics(NamedTuple):
   """Of one step. log_w: of the batch, as the objective logs it. gradient_norm: before clipping. taken: the step was not
   skipped. draw_variance: of conditional models, as of objectives.conditional_kl."""
 
-  log_w: Array
-  gradient_norm: Array
-  taken: Array
+  log_w: AnyArray
+  gradient_norm: Array | float
+  taken: Array | bool
   draw_variance: Array | None = None
 
 

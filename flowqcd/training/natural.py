@@ -21,10 +21,10 @@ from jax.flatten_util import ravel_pytree
 from flowqcd import distributed
 from flowqcd.models.marginal import Marginal
 from flowqcd.training import loop, objectives
-from flowqcd.types import Array, Key, Params
+from flowqcd.types import AnyArray, Key, Params
 
 
-def _field(default: int | float, doc: str):
+def _field(default: Any, doc: str) -> Any:
   return dataclasses.field(default=default, metadata={"doc": doc})
 
 
@@ -49,11 +49,11 @@ _GOOD_VARIANCE = 0.01
 class Moments(NamedTuple):
   """Of scores s [P] and log w over samples: means of s, s s^T, s log w, log w and (log w)^2."""
 
-  score: Array
-  square: Array
-  cross: Array
-  log_w: Array
-  log_w2: Array
+  score: AnyArray
+  square: AnyArray
+  cross: AnyArray
+  log_w: AnyArray
+  log_w2: AnyArray
 
 
 class Step(NamedTuple):

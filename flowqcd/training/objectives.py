@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from flowqcd.lattice import precision
 from flowqcd.models.conditional import Conditional
 from flowqcd.models.marginal import Marginal
 from flowqcd.types import Array, Fields, Key, Params
@@ -131,7 +132,7 @@ def conditional_kl(
 
     (by_params, by_z), log_w = jax.grad(loss, argnums=(0, 1), has_aux=True)(params, z)
     # The mean over draws has divided each one's derivative by their number.
-    lengths = sum(jnp.sum(jnp.abs(x.reshape(num_draws, -1)) ** 2, axis=1) for x in jax.tree.leaves(by_z))
+    lengths = precision.added(jnp.sum(jnp.abs(x.reshape(num_draws, -1)) ** 2, axis=1) for x in jax.tree.leaves(by_z))
     return by_params, Outcome(log_w, num_draws**2 * lengths / 4)
 
   return gradient

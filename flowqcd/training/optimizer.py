@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +20,7 @@ from optax import contrib
 from flowqcd.types import Params
 
 
-def _field(default: float | str, doc: str):
+def _field(default: Any, doc: str) -> Any:
   return dataclasses.field(default=default, metadata={"doc": doc})
 
 
