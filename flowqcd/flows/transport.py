@@ -10,7 +10,7 @@ Fields are *split* here: real arrays whose first axis has the real and the imagi
 real arrays over sites, which vectorises twice as well as complex arithmetic on CPUs, and every adjoint is a transpose.
 
 The derivative by hand is what XLA does not find: each of the factors is written to memory once and read by all that need
-it, in both directions, where fused factors would be computed again for each of their readers. It has no forward mode.
+it, in both directions, where fused factors would be computed again for each of their readers.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.custom_derivatives import SymbolicZero
 
-from flowqcd.lattice import fusion, sites, spin
+from flowqcd.lattice import fusion, linear, precision, sites, spin
 from flowqcd.types import Array
 
 
@@ -37,21 +38,39 @@ def join(x: Array) -> Array:
   return jax.lax.complex(x[0], x[1])
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+@functools.partial(jax.custom_jvp, nondiff_argnums=(3,))
 def layer(psi: Array, weights: Array, links: Array, lattice: sites.Extents) -> Array:
   """psi' of the layer above.
 
   psi: split copies [2, J, Ns, Nc, V]. weights: [1 + 2 Nd, I, J, V], W0 and then the forward and the backward hop of each
   direction. links: split, of `dirac.hopping_links`, [2, 2 Nd, Nc, Nc, V]. Returns [2, I, Ns, Nc, V].
   """
-  return _forward(psi, weights, links, lattice)[0]
+  return _apply(psi, weights, links, lattice)
 
 
-def _forward(psi: Array, weights: Array, links: Array, lattice: sites.Extents) -> tuple[Array, tuple]:
+def _layer_jvp(lattice: sites.Extents, primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+  moving = [i for i, dx in enumerate(tangents) if not isinstance(dx, SymbolicZero)]
+
+  def change(at: tuple[Array, ...], moved: tuple[Array, ...]) -> tuple[Array]:
+    # Linear in each of its three arguments.
+    return (precision.added(layer(*at[:i], dx, *at[i + 1 :], lattice) for i, dx in zip(moving, moved)),)
+
+  def by_hand(at: tuple[Array, ...], g: tuple[Array, ...]) -> tuple[Array, ...]:
+    every = _backward(lattice, at, g[0])
+    return tuple(every[i] for i in moving)
+
+  return layer(*primals, lattice), linear.call(change, by_hand, primals, [tangents[i] for i in moving])[0]
+
+
+# Zeros as arrays would be stored for every layer of a flow.
+layer.defjvp(_layer_jvp, symbolic_zeros=True)
+
+
+def _apply(psi: Array, weights: Array, links: Array, lattice: sites.Extents) -> Array:
   psi, weights = fusion.materialise(psi), fusion.materialise(weights)
   _, inner = _arriving(psi, weights, links, lattice)
   outer = fusion.materialise(_multiply(links, inner) if _mixes_first(weights) else _mix(weights[1:], inner))
-  return _mix(weights[:1], psi[:, None])[:, 0] + _whole(outer), (psi, weights, links)
+  return _mix(weights[:1], psi[:, None])[:, 0] + _whole(outer)
 
 
 def _arriving(psi: Array, weights: Array, links: Array, lattice: sites.Extents) -> tuple[Array, Array]:
@@ -81,9 +100,6 @@ def _backward(lattice: sites.Extents, saved: tuple, g: Array) -> tuple[Array, Ar
 
 def _mixes_first(weights: Array) -> bool:
   return weights.shape[1] < weights.shape[2]
-
-
-layer.defvjp(_forward, _backward)
 
 
 def _halves(psi: Array) -> Array:
@@ -170,13 +186,13 @@ def _multiply(links: Array, x: Array, transposed: bool = False) -> Array:
 
 def _mix(weights: Array, x: Array) -> Array:
   """W on copies: weights [D, I, J, V], x [2, D, J, ..., V] -> [2, D, I, ..., V]."""
-  return sum(weights[:, :, j, None, None] * x[:, :, j, None] for j in range(x.shape[2]))
+  return precision.added(weights[:, :, j, None, None] * x[:, :, j, None] for j in range(x.shape[2]))
 
 
 def _by_weights(g: Array, x: Array) -> Array:
   """Derivative of <g, W x> by W: g [2, D, I, ..., V], x [2, D, J, ..., V] -> [D, I, J, V]."""
   terms = itertools.product(range(2), range(x.shape[3]), range(x.shape[4]))
-  return sum(g[p, :, :, None, s, c] * x[p, :, None, :, s, c] for p, s, c in terms)
+  return precision.added(g[p, :, :, None, s, c] * x[p, :, None, :, s, c] for p, s, c in terms)
 
 
 def _by_links(g: Array, x: Array) -> Array:

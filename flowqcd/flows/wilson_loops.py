@@ -22,8 +22,8 @@ import numpy as np
 from jax import lax
 
 from flowqcd.flows import loop_action
-from flowqcd.lattice import fusion, group, sites
-from flowqcd.types import Array
+from flowqcd.lattice import fusion, group, linear, sites
+from flowqcd.types import AnyArray, Array
 
 Path = tuple[int, ...]
 """Steps: +(mu + 1) ahead along direction mu, -(mu + 1) back."""
@@ -75,10 +75,10 @@ class Table(NamedTuple):
   which the path's k-th link is the one at a site. direction, backwards [n, l].
   """
 
-  index: np.ndarray
-  position: np.ndarray
-  direction: np.ndarray
-  backwards: np.ndarray
+  index: AnyArray
+  position: AnyArray
+  direction: AnyArray
+  backwards: AnyArray
 
 
 def check(shapes: tuple[str, ...], lattice: sites.Extents, beside_pairs: bool = True) -> None:
@@ -189,25 +189,16 @@ def _orientation(v: Array, row: Table) -> Array:
   return 2 * jnp.sum(product(steps[:half]) * jnp.swapaxes(product(steps[half:]), -3, -2)).real
 
 
-@jax.custom_vjp
 def _take(v: Array, index: Array, position: Array, direction: Array) -> Array:
   """One step's links [Nc, Nc, V]. Its derivative gathers too: XLA scatters one element after the other on CPUs."""
   nd, nc, _, volume = v.shape
-  return jnp.moveaxis(v, 0, -2).reshape(nc, nc, nd * volume)[..., index]
 
+  def take(where: tuple[Array, ...], x: tuple[Array, ...]) -> tuple[Array]:
+    return (jnp.moveaxis(x[0], 0, -2).reshape(nc, nc, nd * volume)[..., where[0]],)
 
-@jax.custom_vjp
-def _put(g: Array, nd: Array, index: Array, position: Array, direction: Array) -> Array:
-  """The transpose of _take: links [Nd, Nc, Nc, V] that are zero but in the step's direction; nd: [Nd], for its length."""
-  own = jnp.arange(len(nd)) == direction
-  return jnp.where(own[:, None, None, None], g[..., position], 0)
+  def put(where: tuple[Array, ...], y: tuple[Array, ...]) -> tuple[Array]:
+    # Links [Nd, Nc, Nc, V] that are zero but in the step's direction.
+    own = jnp.arange(nd) == where[2]
+    return (jnp.where(own[:, None, None, None], y[0][..., where[1]], 0),)
 
-
-_take.defvjp(
-  lambda v, *where: (_take(v, *where), (jnp.zeros(len(v)), where)),
-  lambda res, g: (_put(g, res[0], *res[1]), None, None, None),
-)
-_put.defvjp(
-  lambda g, nd, *where: (_put(g, nd, *where), where),
-  lambda where, v: (_take(v, *where), None, None, None, None),
-)
+  return linear.call(take, put, (index, position, direction), (v,))[0]

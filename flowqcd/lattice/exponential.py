@@ -7,6 +7,9 @@ eigenvalues. Large arguments are halved first and squared back, again on the coe
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -42,22 +45,38 @@ def exp(x: Array) -> Array:
   return fusion.materialise(wide[0] * group.identity(nc, x.dtype) + wide[1] * x + wide[2] * square)
 
 
-@jax.custom_jvp
 def _coefficients(p: Array, delta: Array) -> Coefficients:
   """(a, b, c) of e^x = a + b x + c x^2 when x^3 = p x + i delta, site by site."""
-  return _series(p, delta)
+  return _smooth(_series)(p, delta)
 
 
-@_coefficients.defjvp
-def _coefficients_jvp(primals: tuple, tangents: tuple) -> tuple[Coefficients, Coefficients]:
-  # The squarings are a loop whose length depends on the data, which has no reverse mode; but a function of two scalars
-  # needs only its two partial derivatives, and multiplying by those has one.
-  p, delta = primals
-  one, zero = jnp.ones_like(p), jnp.zeros_like(p)
-  values, by_p = jax.jvp(_series, (p, delta), (one, zero))
-  _, by_delta = jax.jvp(_series, (p, delta), (zero, one))
-  dp, ddelta = tangents
-  return values, tuple(f * dp + g * ddelta for f, g in zip(by_p, by_delta))
+Sitewise = Callable[[Array, Array], Any]
+"""A tree of arrays from two scalars at every site."""
+
+
+def _smooth(function: Sitewise) -> Sitewise:
+  """The same function with derivatives of every order in both modes, found by forward mode alone.
+
+  The squarings are a loop whose length depends on the data, which has no reverse mode; but a function of two scalars needs
+  only its two partial derivatives, and multiplying by those has one. The partial derivatives are such functions too.
+  """
+
+  def with_partials(p: Array, delta: Array) -> tuple[Any, Any, Any]:
+    one, zero = jnp.ones_like(p), jnp.zeros_like(p)
+    value, by_p = jax.jvp(function, (p, delta), (one, zero))
+    return value, by_p, jax.jvp(function, (p, delta), (zero, one))[1]
+
+  @jax.custom_jvp
+  def smooth(p: Array, delta: Array) -> Any:
+    return function(p, delta)
+
+  @smooth.defjvp
+  def _(primals: tuple, tangents: tuple) -> tuple[Any, Any]:
+    value, by_p, by_delta = _smooth(with_partials)(*primals)
+    dp, ddelta = tangents
+    return value, jax.tree.map(lambda f, g: f * dp + g * ddelta, by_p, by_delta)
+
+  return smooth
 
 
 def _series(p: Array, delta: Array) -> Coefficients:

@@ -7,31 +7,48 @@ that never runs, but whose trip count only the data decide, is not.
 
 from __future__ import annotations
 
-from typing import TypeVar
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import jax
+import jax.extend as jex
+import jax.numpy as jnp
 from jax import lax
+from jax.interpreters import ad, batching, mlir
 
 from flowqcd.types import Array
 
 Tree = TypeVar("Tree")
 
 
-@jax.custom_vjp
 def materialise(tree: Tree) -> Tree:
   """The same arrays, written to memory before anything reads them (on CPUs; elsewhere a plain identity).
 
-  Also a barrier for the cotangents on the way back.
+  Also a barrier for the tangents that go with them, and for the cotangents on the way back.
   """
-  return lax.platform_dependent(tree, cpu=_pass_through_loop, default=lambda x: x)
+  return _identity(_barrier_p, tree)
 
 
-def _pass_through_loop(tree: Tree) -> Tree:
-  probe = jax.tree.leaves(tree)[0].ravel()[0].real
+def materialise_cotangents(tree: Tree) -> Tree:
+  """The same arrays; on the way back their cotangents are written to memory before anything reads them.
+
+  For views of a field, slices and shifts: their derivatives add up on the field, and what made each would be computed again
+  there for every element.
+  """
+  return _identity(_view_p, tree)
+
+
+def _identity(primitive: jex.core.Primitive, tree: Tree) -> Tree:
+  leaves, structure = jax.tree.flatten(tree)
+  return jax.tree.unflatten(structure, primitive.bind(*map(jnp.asarray, leaves)))
+
+
+def _pass_through_loop(*arrays: Array) -> list[Array]:
+  probe = arrays[0].ravel()[0].real
   # No finite or infinite float exceeds infinity, and NaN compares false, so the body never runs.
   never = lambda state: state[0] > float("inf")
   body = lambda state: (state[0], jax.tree.map(_doubled, state[1]))
-  return lax.while_loop(never, body, (probe, tree))[1]
+  return lax.while_loop(never, body, (probe, list(arrays)))[1]
 
 
 def _doubled(x: Array) -> Array:
@@ -39,25 +56,25 @@ def _doubled(x: Array) -> Array:
   return x + x
 
 
-def _forward(tree: Tree) -> tuple[Tree, None]:
-  return materialise(tree), None
+def _primitive(name: str) -> jex.core.Primitive:
+  """The identity of any number of arrays, linear, whose transpose is the barrier."""
+  primitive = jex.core.Primitive(name)
+  primitive.multiple_results = True
+  primitive.def_impl(lambda *arrays: list(arrays))
+  primitive.def_abstract_eval(lambda *arrays: list(arrays))
+  ad.primitive_jvps[primitive] = lambda primals, tangents: (primitive.bind(*primals), _known(primitive, tangents))
+  ad.primitive_transposes[primitive] = lambda cotangents, *_: _known(_barrier_p, cotangents)
+  batching.primitive_batchers[primitive] = lambda arrays, axes: (primitive.bind(*arrays), axes)
+  mlir.register_lowering(primitive, lambda _, *arrays: arrays)
+  return primitive
 
 
-def _backward(_: None, cotangents: Tree) -> tuple[Tree]:
-  return (materialise(cotangents),)
+def _known(primitive: jex.core.Primitive, arrays: Sequence[Any]) -> list[Any]:
+  """The primitive of those that are no symbolic zeros."""
+  known = [i for i, x in enumerate(arrays) if type(x) is not ad.Zero]
+  found = dict(zip(known, primitive.bind(*(arrays[i] for i in known)))) if known else {}
+  return [found.get(i, x) for i, x in enumerate(arrays)]
 
 
-materialise.defvjp(_forward, _backward)
-
-
-@jax.custom_vjp
-def materialise_cotangents(tree: Tree) -> Tree:
-  """The same arrays; on the way back their cotangents are written to memory before anything reads them.
-
-  For views of a field, slices and shifts: their derivatives add up on the field, and what made each would be computed again
-  there for every element.
-  """
-  return tree
-
-
-materialise_cotangents.defvjp(lambda tree: (tree, None), _backward)
+_barrier_p, _view_p = _primitive("materialise"), _primitive("materialise_cotangents")
+mlir.register_lowering(_barrier_p, mlir.lower_fun(_pass_through_loop, multiple_results=True), platform="cpu")

@@ -7,12 +7,17 @@ Generators T^a are antihermitian with tr T^a T^b = -delta^{ab}/2; a group with N
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import jax
+import jax.extend as jex
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.core import ShapedArray
+from jax.interpreters import ad, batching, mlir
 
+from flowqcd.lattice import precision
 from flowqcd.types import Array, Key, ScalarFunction
 
 
@@ -21,31 +26,39 @@ def casimir(nc: int) -> float:
   return 0.5 if nc == 1 else (nc * nc - 1) / (2 * nc)
 
 
-@jax.custom_vjp
 def _product(a: Array, b: Array) -> Array:
-  return sum(a[..., :, k, None, :] * b[..., None, k, :, :] for k in range(a.shape[-2]))
+  return precision.added(a[..., :, k, None, :] * b[..., None, k, :, :] for k in range(a.shape[-2]))
 
 
-def _product_fwd(a: Array, b: Array) -> tuple[Array, tuple[Array, Array]]:
-  return _product(a, b), (a, b)
+def _product_vmap(args: tuple[Array, Array], axes: tuple[int | None, int | None]) -> tuple[Array, int]:
+  size = next(x.shape[axis] for x, axis in zip(args, axes) if axis is not None)
+  a, b = (
+    jnp.broadcast_to(x, (size, *x.shape)) if axis is None else jnp.moveaxis(x, axis, 0) for x, axis in zip(args, axes)
+  )
+  return _product_p.bind(a, b), 0
 
 
-def _product_bwd(residuals: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
-  # c = a b is holomorphic, so JAX's cotangents are plain transposes: two more products of the same fast form. Letting
-  # JAX transpose the broadcast instead gives reductions that run five times slower.
-  a, b = residuals
-  return _product(g, jnp.swapaxes(b, -3, -2)), _product(jnp.swapaxes(a, -3, -2), g)
-
-
-_product.defvjp(_product_fwd, _product_bwd)
+# A primitive, for its derivatives: they are two more products of the same fast form. Letting JAX transpose the broadcast
+# instead gives reductions that run five times slower. The map is holomorphic, so transposes are not conjugated.
+_product_p = jex.core.Primitive("colour_product")
+_product_p.def_impl(jax.jit(_product))
+_product_p.def_abstract_eval(lambda a, b: ShapedArray((*a.shape[:-2], *b.shape[-2:]), a.dtype))
+ad.defbilinear(
+  _product_p,
+  lambda g, a, b: _product_p.bind(g, jnp.swapaxes(b, -3, -2)),
+  lambda g, a, b: _product_p.bind(jnp.swapaxes(a, -3, -2), g),
+)
+batching.primitive_batchers[_product_p] = _product_vmap
+mlir.register_lowering(_product_p, mlir.lower_fun(_product, multiple_results=False))
 
 
 def mul(a: Array, b: Array) -> Array:
   """Matrix product c_ij = sum_k a_ik b_kj at every site, [..., m, k, V] [..., k, n, V] -> [..., m, n, V]; the other axes
   broadcast."""
   *leading, volume = jnp.broadcast_shapes((*a.shape[:-3], a.shape[-1]), (*b.shape[:-3], b.shape[-1]))
-  a, b = (jnp.broadcast_to(x, (*leading, *x.shape[-3:-1], volume)) for x in (a, b))
-  return _product(a, b)
+  dtype = jnp.result_type(a, b)
+  a, b = (jnp.broadcast_to(jnp.asarray(x, dtype), (*leading, *x.shape[-3:-1], volume)) for x in (a, b))
+  return _product_p.bind(a, b)
 
 
 def adjoint(a: Array) -> Array:
@@ -55,7 +68,7 @@ def adjoint(a: Array) -> Array:
 
 def trace(a: Array) -> Array:
   """tr a. [..., Nc, Nc, V] -> [..., V]."""
-  return sum(a[..., i, i, :] for i in range(a.shape[-2]))
+  return precision.added(a[..., i, i, :] for i in range(a.shape[-2]))
 
 
 def identity(nc: int, dtype: jnp.dtype) -> Array:
@@ -145,7 +158,7 @@ def reunitarise(a: Array) -> Array:
 def det(a: Array) -> Array:
   """Determinant, expanded along the rows. [..., Nc, Nc, V] -> [..., V]."""
 
-  def minor(row: int, columns: tuple[int, ...]) -> Array | int:
+  def minor(row: int, columns: tuple[int, ...]) -> Any:
     if not columns:
       return 1
     return sum(

@@ -28,21 +28,31 @@ def dense(apply: Callable[[Array], Array], shape: tuple[int, ...], dtype: jnp.dt
 # LU of one matrix at a time: jaxlib's batched LU on CPUs waits for helpers in the thread pool that it runs in, and never
 # returns when as many devices as the pool has threads do so at once (jaxlib 0.10.2).
 _lu_log_abs_det = jax.custom_batching.sequential_vmap(lambda a: jnp.linalg.slogdet(a)[1])
-_inverse = jax.custom_batching.sequential_vmap(jnp.linalg.inv)
+_lu_inverse = jax.custom_batching.sequential_vmap(jnp.linalg.inv)
 
 
-@jax.custom_vjp
+@jax.custom_jvp
 def log_abs_det(a: Array) -> Array:
   """ln |det a| of a square matrix [n, n], by LU. d ln |det a| = Re tr(a^{-1} da)."""
   return _lu_log_abs_det(a)
 
 
-def _log_abs_det_bwd(a: Array, g: Array) -> tuple[Array]:
-  # JAX's cotangent c of complex a means d = Re sum_ij c_ij da_ij.
-  return (g * _inverse(a).T,)
+@log_abs_det.defjvp
+def _log_abs_det_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+  (a,), (da,) = primals, tangents
+  return log_abs_det(a), jnp.sum(_inverse(a).T * da).real
 
 
-log_abs_det.defvjp(lambda a: (_lu_log_abs_det(a), a), _log_abs_det_bwd)
+@jax.custom_jvp
+def _inverse(a: Array) -> Array:
+  return _lu_inverse(a)
+
+
+@_inverse.defjvp
+def _inverse_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+  (a,), (da,) = primals, tangents
+  inverse = _inverse(a)
+  return inverse, -(inverse @ da @ inverse)
 
 
 def _spinor_shape(u: Array, parities: int) -> tuple[int, ...]:
