@@ -60,6 +60,26 @@ class Action(NamedTuple):
     return self.value(u, fields) if self.local is None else self.local(u, fields)
 
 
+def require_action(action: Any) -> None:
+  """Raise TypeError for what is no Action, saying how it becomes one."""
+  if isinstance(action, Action):
+    return
+  if isinstance(action, list | tuple):
+    remedy = "a sum takes them one by one, gauge.total(first, second)"
+  elif callable(action):
+    remedy = "a real function of the links becomes one by gauge.from_function"
+  else:
+    remedy = "gauge.action and pseudofermion.even_odd make some"
+  raise TypeError(f"an Action is needed, not a {type(action).__name__}: {remedy}")
+
+
+def require_finite(**numbers: Any) -> None:
+  """Raise ValueError for couplings that are NaN or infinite. JAX arrays, which may be traced, are not looked at."""
+  for name, value in numbers.items():
+    if not isinstance(value, Array) and not np.all(np.isfinite(value)):
+      raise ValueError(f"{name} must be a finite number, not {value}")
+
+
 class LinearOperator(NamedTuple):
   """A linear map A on spinor fields and its adjoint in the inner product <a, b> = sum conj(a) b.
 
@@ -117,6 +137,16 @@ class KernelStep(NamedTuple):
 
   state: Any
   info: Any
+
+
+def require_state(state: Any) -> None:
+  """Raise TypeError for what a kernel cannot step from, bare links above all."""
+  if hasattr(state, "u"):
+    return
+  if isinstance(state, KernelStep):
+    raise TypeError("a kernel steps from a state: from the .state of its last step, not from all of the KernelStep")
+  what = f"an array {tuple(state.shape)}" if hasattr(state, "shape") else f"a {type(state).__name__}"
+  raise TypeError(f"a kernel steps from a state, which its init(key, u) makes of links u, not from {what}")
 
 
 class Kernel(NamedTuple):

@@ -59,9 +59,9 @@ def odd(
 ) -> ConditionalFlow:
   """Approximates M + i twist gamma5 on odd sites, fields [Ns, Nc, V/2].
 
-  Raises ParityError for odd extents, ShapeError for links of another lattice.
+  Raises ParityError for odd extents, ShapeError for links of another lattice, ValueError for another number of phases.
   """
-  geometry = _geometry(tuple(lattice))
+  geometry, boundary = _geometry(tuple(lattice)), dirac.check_boundary(boundary, len(lattice))
   directions = 2 * len(lattice)
   transformed = hk.without_apply_rng(hk.transform(lambda: _coefficients(config, directions)))
 

@@ -123,6 +123,7 @@ def _make(
   config: Config, nc: int, lattice: sites.Extents, boundary: Boundary | None, projectors: Projectors
 ) -> ConditionalFlow:
   nd = len(lattice)
+  boundary = dirac.check_boundary(boundary, nd)
   weights = _weights(config, nd)
   outputs = sum(math.prod(shape) for shape in weights) + 1
   net = conv.Config(hidden=(), gain=config.gain, bias=config.bias)

@@ -19,7 +19,7 @@ import numpy as np
 from flowqcd.flows import loop_action, wilson_loops
 from flowqcd.lattice import integrators, sites
 from flowqcd.theory import dirac, gauge
-from flowqcd.types import Array, Boundary, Flow, FlowResult, Key, Params
+from flowqcd.types import Array, Boundary, Flow, FlowResult, Key, Params, require_finite
 
 
 def _field(default: Any, doc: str) -> Any:
@@ -62,6 +62,12 @@ class Target:
 
   beta: float | Array
   lines: tuple[float | Array, ...]
+
+  def __post_init__(self) -> None:
+    """Raise ValueError for couplings that are not finite."""
+    require_finite(beta=self.beta)
+    for line in self.lines:
+      require_finite(line=line)
 
 
 def pure_gauge(beta: float | Array, nd: int) -> Target:

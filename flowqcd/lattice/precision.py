@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from flowqcd.lattice import layout
 from flowqcd.types import AnyArray, Array
 
 
@@ -66,7 +67,7 @@ def of_input(function: OfArray[P, R]) -> OfAnyArray[P, R]:
 
 
 def compiled(*static: str) -> Callable[[OfArray[P, R]], OfAnyArray[P, R]]:
-  """`of_input`, and one compiled program where it is called outside of a trace.
+  """`of_input` for functions of links, and one compiled program where it is called outside of a trace.
 
   Operation by operation a function like the topological charge would be a hundred small programs, each compiled when it
   is first met. static: names of arguments that are no arrays.
@@ -77,8 +78,10 @@ def compiled(*static: str) -> Callable[[OfArray[P, R]], OfAnyArray[P, R]]:
 
     @functools.wraps(function)
     def chosen(u: Array, *args: P.args, **kwargs: P.kwargs) -> R:
-      # Under a trace it is part of what is being traced, as if it were written there.
-      return (function if isinstance(u, Tracer) else program)(u, *args, **kwargs)
+      if isinstance(u, Tracer):  # Part of what is being traced, as if it were written there.
+        return function(u, *args, **kwargs)
+      layout.refuse_sites_first(u)  # Within the program there are no values to look at.
+      return program(u, *args, **kwargs)
 
     return of_input(chosen)
 

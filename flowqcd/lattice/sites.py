@@ -9,31 +9,11 @@ from __future__ import annotations
 import jax.numpy as jnp
 import numpy as np
 
-from flowqcd.lattice import precision
+from flowqcd.lattice import layout, precision
 from flowqcd.types import Array
 
-Extents = tuple[int, ...]
-
-
-class ShapeError(ValueError):
-  """An array does not have the shape that its role needs."""
-
-
-def extents(u: Array) -> Extents:
-  """Lattice extents L of links u [Nd, Nc, Nc, *L].
-
-  Raises ShapeError unless there are as many extents as directions and the colour matrices are square.
-  """
-  shape = u.shape
-  if len(shape) < 4 or shape[1] != shape[2] or len(shape) - 3 != shape[0]:
-    raise ShapeError(f"links must have the shape [Nd, Nc, Nc, *L] with Nd extents in L, not {tuple(shape)}")
-  return tuple(shape[3:])
-
-
-def check(u: Array, nc: int, lattice: Extents) -> None:
-  """Raise ShapeError unless u are links of this group on this lattice."""
-  if extents(u) != tuple(lattice) or u.shape[1] != nc:
-    raise ShapeError(f"this flow is for Nc = {nc} on the lattice {tuple(lattice)}, not for links {u.shape}")
+Extents, ShapeError = layout.Extents, layout.ShapeError
+extents, check = layout.extents, layout.check
 
 
 def flatten(u: Array) -> Array:

@@ -10,14 +10,16 @@ from __future__ import annotations
 from typing import Any
 
 from flowqcd.lattice import group
-from flowqcd.types import Action, Array, Fields, Flow, Key, Params, Refreshed
+from flowqcd.types import Action, Array, Fields, Flow, Key, Params, Refreshed, require_action
 
 
 def action(target: Action, flow: Flow, params: Params) -> Action:
   """S_f on z [Nd, Nc, Nc, *L], with the target's auxiliary fields, for `hmc.make`; flow.forward(params, z).point is U.
 
-  The force is the derivative of S_f by reverse mode, through the flow.
+  The force is the derivative of S_f by reverse mode, through the flow. Raises TypeError where
+  `target` is no Action.
   """
+  require_action(target)
 
   def value(z: Array, fields: Fields) -> Array:
     end = flow.forward(params, z)

@@ -17,9 +17,9 @@ from jax import lax
 
 from flowqcd.lattice import group, sites
 from flowqcd.mcmc import sweeps
-from flowqcd.mcmc.hmc import State
+from flowqcd.mcmc.hmc import State, start
 from flowqcd.theory import observables
-from flowqcd.types import Array, Kernel, KernelStep, Key
+from flowqcd.types import Array, Kernel, KernelStep, Key, require_state
 
 
 class Info(NamedTuple):
@@ -39,12 +39,13 @@ def make(beta: float | Array, overrelaxation: int = 1) -> Kernel:
   """One heat-bath sweep over all links and then `overrelaxation` microcanonical ones. Exact, no rejection.
 
   beta may be traced, and is not checked then. Works on links [Nd, Nc, Nc, *L], Nc = 1, 2, 3, with even extents. Raises
-  ValueError for beta < 0 or overrelaxation < 0, ParityError for odd extents.
+  ValueError for beta < 0, not finite, or overrelaxation < 0, ParityError for odd extents.
   """
-  if overrelaxation < 0 or (not isinstance(beta, Array) and beta < 0):
+  if overrelaxation < 0 or (not isinstance(beta, Array) and not 0 <= beta < float("inf")):
     raise ValueError(f"the heat bath needs beta >= 0 and overrelaxation >= 0, not {beta}, {overrelaxation}")
 
   def step(key: Key, state: State) -> KernelStep:
+    require_state(state)
     lattice, nc = sites.extents(state.u), state.u.shape[1]
     strength = beta if nc == 1 else 2 * beta / nc
     heat = lambda key, u, staple: (_update_links(key, u, staple, lambda key, w: _heat(key, w, strength)), ())
@@ -52,7 +53,7 @@ def make(beta: float | Array, overrelaxation: int = 1) -> Kernel:
     u = sweeps.merge(relaxed(halves, lattice, overrelaxation), lattice)
     return KernelStep(State(u), Info(observables.mean_plaquette(u) - observables.mean_plaquette(state.u)))
 
-  return Kernel(init=lambda key, u: State(u), step=step)
+  return Kernel(start, step)
 
 
 def relaxed(halves: Array, lattice: sites.Extents, count: int) -> Array:

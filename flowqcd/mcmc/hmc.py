@@ -13,13 +13,20 @@ import jax
 import jax.numpy as jnp
 
 from flowqcd.lattice import group, integrators, precision, sites
-from flowqcd.types import Action, Array, Fields, Kernel, KernelStep, Key
+from flowqcd.types import Action, Array, Fields, Kernel, KernelStep, Key, require_action, require_state
 
 
 class State(NamedTuple):
   """The Markov chain's position: links [Nd, Nc, Nc, *L]."""
 
   u: Array
+
+
+def start(key: Key, u: Array) -> State:
+  """The state of a chain that starts from links u: `init` of kernels without memory. Raises as `sites.extents`."""
+  del key
+  sites.extents(u)
+  return State(u)
 
 
 class Info(NamedTuple):
@@ -88,12 +95,14 @@ def make(
 ) -> Kernel:
   """HMC kernel for an action; the defaults are the paper's. `jax.vmap` its step for independent streams.
 
-  Raises ValueError for tau <= 0 or steps < 1.
+  Raises ValueError for tau <= 0 or steps < 1, TypeError where `action` is no Action.
   """
-  if tau <= 0 or steps < 1:
+  require_action(action)
+  if not 0 < tau < float("inf") or steps < 1:
     raise ValueError(f"a trajectory needs tau > 0 and at least one step, not tau = {tau}, {steps}")
 
   def step(key: Key, state: State) -> KernelStep:
+    require_state(state)
     fields_key, momentum_key, accept_key = jax.random.split(key, 3)
     u = state.u
     fresh = action.refresh(fields_key, u)
@@ -108,4 +117,4 @@ def make(
     chosen = jnp.where(accepted, new, u)
     return KernelStep(State(chosen), Info(end.delta_h, accepted, probability))
 
-  return Kernel(init=lambda key, u: State(u), step=step)
+  return Kernel(start, step)

@@ -17,8 +17,8 @@ from jax import lax
 
 from flowqcd.lattice import fusion, group, sites
 from flowqcd.mcmc import heatbath, link, metropolis, sweeps
-from flowqcd.mcmc.hmc import State
-from flowqcd.types import Array, Kernel, KernelStep, Key
+from flowqcd.mcmc.hmc import State, start
+from flowqcd.types import Array, Kernel, KernelStep, Key, require_state
 
 
 class Info(NamedTuple):
@@ -33,12 +33,13 @@ def make(beta: float | Array, reflections: int = 1, overrelaxation: int = 1) -> 
   beta may be traced, and is not checked then. On SU(3) links [Nd, 3, 3, *L] with even extents. Raises ValueError for
   beta < 0, negative numbers of sweeps or other groups, ParityError for odd extents.
   """
-  if min(reflections, overrelaxation) < 0 or (not isinstance(beta, Array) and beta < 0):
+  if min(reflections, overrelaxation) < 0 or (not isinstance(beta, Array) and not 0 <= beta < float("inf")):
     raise ValueError(
       f"the link flow needs beta >= 0 and no negative number of sweeps, not {beta}, {reflections} and {overrelaxation}"
     )
 
   def step(key: Key, state: State) -> KernelStep:
+    require_state(state)
     lattice = sites.extents(state.u)
     if state.u.shape[1] != 3:
       raise ValueError(f"the link flow is for SU(3), not for links {state.u.shape}")
@@ -55,7 +56,7 @@ def make(beta: float | Array, reflections: int = 1, overrelaxation: int = 1) -> 
     u = sweeps.merge(heatbath.relaxed(halves, lattice, overrelaxation), lattice)
     return KernelStep(State(u), Info(jnp.mean(probability)))
 
-  return Kernel(init=lambda key, u: State(u), step=step)
+  return Kernel(start, step)
 
 
 def update(key: Key, u: Array, staple: Array, s: float | Array, fresh: bool | Array) -> tuple[Array, Array]:

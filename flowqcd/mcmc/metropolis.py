@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from flowqcd.types import Array, Kernel, KernelStep, Key
+from flowqcd.types import Array, Kernel, KernelStep, Key, require_state
 
 
 class Proposal(NamedTuple):
@@ -62,6 +62,7 @@ def make(propose: Callable[[Key], Proposal]) -> Kernel:
     return Proposal(u, jnp.full((), -jnp.inf, u.real.dtype))
 
   def step(key: Key, state: Proposal) -> KernelStep:
+    require_state(state)
     draw, accept = jax.random.split(key)
     new = propose(draw)
     probability = acceptance_probability(new.log_w, state.log_w)

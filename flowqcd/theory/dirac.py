@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import jax.numpy as jnp
+import numpy as np
 
 from flowqcd.lattice import checkerboard, fusion, group, precision, sites, spin
 from flowqcd.types import Array, Boundary, LinearOperator
@@ -24,10 +25,11 @@ def antiperiodic(nd: int) -> Boundary:
 
 def check_boundary(boundary: Boundary | None, nd: int) -> Boundary:
   """The boundary as a tuple of one phase for each of nd directions; None means antiperiodic in time. Raises ValueError."""
-  boundary = antiperiodic(nd) if boundary is None else tuple(boundary)
-  if len(boundary) != nd:
+  if boundary is None:
+    return antiperiodic(nd)
+  if np.ndim(boundary) != 1 or len(boundary) != nd:
     raise ValueError(f"{nd} boundary phases are needed, one per direction, not {boundary}")
-  return boundary
+  return tuple(boundary)
 
 
 def phases(u: Array, boundary: Boundary | None) -> Boundary:

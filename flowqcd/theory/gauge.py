@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from flowqcd.lattice import group, loops, precision, sites
-from flowqcd.types import Action, Array, Refreshed, ScalarFunction
+from flowqcd.types import Action, Array, Refreshed, ScalarFunction, require_action, require_finite
 
 LineCouplings = Sequence[float | Array]
 """One for each direction, or none at all."""
@@ -72,7 +72,13 @@ def _present(couplings: LineCouplings, nd: int) -> list[tuple[int, float | Array
 
 
 def action(beta: float | Array, lines: LineCouplings = ()) -> Action:
-  """The Wilson action, and `winding` lines where they have couplings: no auxiliary fields, forces by hand."""
+  """The Wilson action, and `winding` lines where they have couplings: no auxiliary fields, forces by hand.
+
+  Raises ValueError for couplings that are not finite.
+  """
+  require_finite(beta=beta)
+  for coupling in lines:
+    require_finite(line=coupling)
 
   def value(u: Array) -> Array:
     return wilson(u, beta) + winding(u, lines)
@@ -101,7 +107,11 @@ def from_function(function: ScalarFunction) -> Action:
 
 
 def total(*actions: Action) -> Action:
-  """The sum of actions; each keeps its own auxiliary fields, in a tuple."""
+  """The sum of actions; each keeps its own auxiliary fields, in a tuple. Raises TypeError for what is no Action."""
+  if not actions:
+    raise TypeError("a sum needs at least one Action")
+  for each in actions:
+    require_action(each)
 
   def refresh(key: Array, u: Array) -> Refreshed:
     keys = jax.random.split(key, len(actions))

@@ -15,7 +15,7 @@ from jax import lax
 
 from flowqcd.lattice import sites, spin
 from flowqcd.theory import dirac, solvers
-from flowqcd.types import Action, Array, Boundary, Key, LinearOperator, Refreshed
+from flowqcd.types import Action, Array, Boundary, Key, LinearOperator, Refreshed, require_finite
 
 OperatorOf = Callable[[Array], LinearOperator]
 
@@ -89,6 +89,7 @@ def plain(
 
   Refresh draws phi = (D + i sqrt(mu0) gamma5) chi, whose covariance is D D^dag + mu0.
   """
+  require_finite(kappa=kappa)
   operator_of = lambda u: dirac.wilson(u, kappa, boundary)
   return _regulated(operator_of, 1, mu0, tolerances)
 
@@ -100,6 +101,7 @@ def even_odd(
   tolerances: tuple[float | None, float | None] = (None, None),
 ) -> Action:
   """phi^dag (M M^dag + mu0)^{-1} phi with the Schur complement M on odd sites; phi [Ns, Nc, V/2]."""
+  require_finite(kappa=kappa)
   operator_of = lambda u: dirac.schur(u, kappa, boundary)
   return _regulated(operator_of, 2, mu0, tolerances)
 
@@ -110,6 +112,8 @@ def _regulated(
   mu0: float,
   tolerances: tuple[float | None, float | None],
 ) -> Action:
+  require_finite(mu0=mu0)
+
   def refresh(key: Key, u: Array) -> Refreshed:
     chi = gaussian(key, u, parities)
     return _fresh(_twisted(operator_of(u), mu0**0.5, chi), chi)
@@ -130,6 +134,7 @@ def hasenbusch(
   """
   if mass <= 0:
     raise ValueError(f"the Hasenbusch mass must be positive, not {mass}")
+  require_finite(kappa=kappa)
   operator_of = lambda u: dirac.schur(u, kappa, boundary)
 
   def refresh(key: Key, u: Array) -> Refreshed:
