@@ -13,7 +13,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from flowqcd.flows import trivializing
-from flowqcd.lattice import sites
+from flowqcd.lattice import precision, sites
 from flowqcd.types import Array, Boundary, Flow, Key, Params
 
 
@@ -87,10 +87,12 @@ def make(
 
   def at(couplings: Couplings) -> Flow:
     one = trivializing.make(flow, target(couplings), nc, lattice)
-    return Flow(
-      init,
-      lambda params, z: one.forward(specialise(params, couplings), z),
-      lambda params, u: one.inverse(specialise(params, couplings), u),
+    return precision.of_flow(
+      Flow(
+        init,
+        lambda params, z: one.forward(specialise(params, couplings), z),
+        lambda params, u: one.inverse(specialise(params, couplings), u),
+      )
     )
 
   return Family(init, at, target)

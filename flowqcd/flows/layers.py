@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from flowqcd.lattice import sites
+from flowqcd.lattice import precision, sites
 from flowqcd.types import Array, Flow, FlowResult, Key, Params
 
 Update = Callable[[Array, Params, Any, bool], tuple[Array, Array]]
@@ -38,8 +38,10 @@ def make(
     (v, logdet), _ = lax.scan(jax.checkpoint(step) if remat else step, start, (params, layers), reverse=inverse)
     return FlowResult(sites.unflatten(v, lattice), logdet)
 
-  return Flow(
-    init=init,
-    forward=lambda params, z: run(params, z, False),
-    inverse=lambda params, u: run(params, u, True),
+  return precision.of_flow(
+    Flow(
+      init=init,
+      forward=lambda params, z: run(params, z, False),
+      inverse=lambda params, u: run(params, u, True),
+    )
   )

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flowqcd.flows import loop_action, wilson_loops
-from flowqcd.lattice import integrators, sites
+from flowqcd.lattice import integrators, precision, sites
 from flowqcd.theory import dirac, gauge
 from flowqcd.types import Array, Boundary, Flow, FlowResult, Key, Params, require_finite
 
@@ -167,10 +167,12 @@ def make(config: Config, target: Target, nc: int, lattice: sites.Extents) -> Flo
     del key  # The analytic flow is the start; nothing is drawn.
     return {"deviation": jnp.zeros(coefficients.shape)}
 
-  return Flow(
-    init=init,
-    forward=lambda params, z: run(params, z, 0.0, 1.0),
-    inverse=lambda params, u: run(params, u, 1.0, 0.0),
+  return precision.of_flow(
+    Flow(
+      init=init,
+      forward=lambda params, z: run(params, z, 0.0, 1.0),
+      inverse=lambda params, u: run(params, u, 1.0, 0.0),
+    )
   )
 
 
@@ -202,4 +204,4 @@ def path(
     end = integrators.transport(integrators.CARPENTER_KENNEDY4, rate, sites.flatten(u), start, stop, steps)
     return FlowResult(sites.unflatten(end.u, lattice), end.integral)
 
-  return run
+  return precision.of_input(run)

@@ -230,4 +230,4 @@ def lie_derivative(f: ScalarFunction):
     flat = u.reshape(nd, nc, nc, -1)
     return (-0.5 * project(mul(flat, jnp.swapaxes(g, -3, -2)))).reshape(u.shape)
 
-  return gradient
+  return precision.of_input(gradient)

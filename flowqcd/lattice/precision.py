@@ -1,12 +1,18 @@
-"""Compute in the precision of the input, whatever the global 64-bit switch says."""
+"""Compute in the precision of the input, whatever the global 64-bit switch says.
+
+Functions of links, actions and flows do, called with NumPy arrays. It ends where JAX takes the array before they do: under
+`jax.jit`, `jax.vmap`, `jax.grad` and their like, which round NumPy's complex128 by the switch, and in what is made to run
+under them: Markov chains, whose `init` warns, Dirac operators and solvers.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import operator
+import warnings
 from collections.abc import Callable, Iterable
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +20,7 @@ import numpy as np
 from jax.core import Tracer
 
 from flowqcd.lattice import layout
-from flowqcd.types import AnyArray, Array
+from flowqcd.types import Action, AnyArray, Array, Flow
 
 
 def in_single(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -56,14 +62,64 @@ def of_input(function: OfArray[P, R]) -> OfAnyArray[P, R]:
 
   @functools.wraps(function)
   def wrapped(u: AnyArray, *args: P.args, **kwargs: P.kwargs) -> R:
-    if isinstance(u, Tracer):
-      return function(u, *args, **kwargs)
-    wide = getattr(u, "dtype", None) in (np.complex128, np.float64) and not _in_64_bits()
-    with jax.enable_x64(True) if wide else contextlib.nullcontext():
-      result = function(jnp.asarray(u), *args, **kwargs)
-    return jax.tree.map(_to_numpy, result) if isinstance(u, np.ndarray) else result
+    return _computed(function, (u, *args), kwargs, 0)
 
   return wrapped
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def of_argument(position: int) -> Callable[[F], F]:
+  """`of_input` by the argument of this number: the links u of (params, u), say."""
+
+  def decorate(function: F) -> F:
+    @functools.wraps(function)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+      return _computed(function, args, kwargs, position)
+
+    return cast(F, wrapped)
+
+  return decorate
+
+
+def of_links(action: Action) -> Action:
+  """The same action, computed in the precision of its links as `of_input` has it."""
+  local = None if action.local is None else of_input(action.local)
+  return Action(of_argument(1)(action.refresh), of_input(action.value), of_input(action.force), local)
+
+
+def of_flow(flow: Flow) -> Flow:
+  """The same flow, computed in the precision of its links as `of_input` has it."""
+  return Flow(flow.init, of_argument(1)(flow.forward), of_argument(1)(flow.inverse))
+
+
+def _computed(function: Callable[..., Any], args: tuple, kwargs: dict[str, Any], position: int) -> Any:
+  if position >= len(args) or any(isinstance(x, Tracer) for x in jax.tree.leaves((args, kwargs))):
+    return function(*args, **kwargs)
+  x = args[position]
+  with jax.enable_x64(True) if _is_wide(x) and not _in_64_bits() else contextlib.nullcontext():
+    args, kwargs = jax.tree.map(lambda x: jnp.asarray(x) if isinstance(x, np.ndarray) else x, (args, kwargs))
+    result = function(*args[:position], jnp.asarray(args[position]), *args[position + 1 :], **kwargs)
+  return jax.tree.map(_to_numpy, result) if isinstance(x, np.ndarray) else result
+
+
+def rounded(u: AnyArray, what: str) -> Array:
+  """u as an array of JAX's, with a warning where that takes its double precision.
+
+  For what is made to be compiled and repeated, where `of_input` could not keep the promise.
+  """
+  if not isinstance(u, Tracer) and _is_wide(u) and not _in_64_bits():
+    warnings.warn(
+      f"{what} in double precision is computed in single precision, since JAX's 64-bit mode is off; "
+      'jax.config.update("jax_enable_x64", True), before anything else is computed, turns it on',
+      stacklevel=4,
+    )
+  return jnp.asarray(u)
+
+
+def _is_wide(x: Any) -> bool:
+  return getattr(x, "dtype", None) in (np.complex128, np.float64)
 
 
 def compiled(*static: str) -> Callable[[OfArray[P, R]], OfAnyArray[P, R]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flowqcd.lattice import group
+from flowqcd.lattice import group, precision
 from flowqcd.types import Action, Array, Fields, Flow, Key, Params, Refreshed, require_action
 
 
@@ -37,4 +37,4 @@ def action(target: Action, flow: Flow, params: Params) -> Action:
   def force(z: Array, fields: Fields) -> Array:
     return group.lie_derivative(lambda u: value(u, fields))(z)
 
-  return Action(refresh, value, force, local)
+  return precision.of_links(Action(refresh, value, force, local))

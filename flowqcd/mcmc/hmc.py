@@ -26,7 +26,7 @@ def start(key: Key, u: Array) -> State:
   """The state of a chain that starts from links u: `init` of kernels without memory. Raises as `sites.extents`."""
   del key
   sites.extents(u)
-  return State(u)
+  return State(precision.rounded(u, "a Markov chain of links"))
 
 
 class Info(NamedTuple):

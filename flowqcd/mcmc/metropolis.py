@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from flowqcd.lattice import precision
 from flowqcd.types import Array, Kernel, KernelStep, Key, require_state
 
 
@@ -59,6 +60,7 @@ def make(propose: Callable[[Key], Proposal]) -> Kernel:
 
   def init(key: Key, u: Array) -> Proposal:
     del key
+    u = precision.rounded(u, "a Markov chain of links")
     return Proposal(u, jnp.full((), -jnp.inf, u.real.dtype))
 
   def step(key: Key, state: Proposal) -> KernelStep:

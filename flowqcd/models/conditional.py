@@ -55,10 +55,12 @@ class Conditional(NamedTuple):
   init: Callable[[Key], Params]
   at: Callable[[Params, Array], AtLinks]
 
+  @precision.of_argument(2)
   def draw(self, params: Params, u: Array, key: Key) -> Draw:
     """One draw."""
     return self.at(params, u).draw(key)
 
+  @precision.of_argument(2)
   def log_prob(self, params: Params, u: Array, phi: Fields) -> Array:
     """log q(phi|U)."""
     return self.at(params, u).log_prob(phi)

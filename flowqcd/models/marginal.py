@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from flowqcd.lattice import precision
 from flowqcd.models.priors import Prior
 from flowqcd.types import Array, Flow, Key, Params
 
@@ -36,4 +37,4 @@ def make(prior: Prior, flow: Flow) -> Marginal:
     z, logdet = flow.inverse(params, u)
     return prior.log_prob(z) + logdet
 
-  return Marginal(flow.init, sample, log_prob)
+  return Marginal(flow.init, sample, precision.of_argument(1)(log_prob))

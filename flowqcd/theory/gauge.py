@@ -89,21 +89,23 @@ def action(beta: float | Array, lines: LineCouplings = ()) -> Action:
   def force(u: Array) -> Array:
     return wilson_force(u, beta) + winding_force(u, lines) if _present(lines, u.shape[0]) else wilson_force(u, beta)
 
-  return Action(
+  whole = Action(
     refresh=lambda key, u: Refreshed((), value(u), local(u)),
     value=lambda u, fields: value(u),
     force=lambda u, fields: force(u),
     local=lambda u, fields: local(u),
   )
+  return precision.of_links(whole)
 
 
 def from_function(function: ScalarFunction) -> Action:
   """Any real function of the links as an action; the force is its Lie derivative by autodiff."""
-  return Action(
+  whole = Action(
     refresh=lambda key, u: Refreshed((), function(u)),
     value=lambda u, fields: function(u),
     force=lambda u, fields: group.lie_derivative(function)(u),
   )
+  return precision.of_links(whole)
 
 
 def total(*actions: Action) -> Action:
@@ -119,9 +121,10 @@ def total(*actions: Action) -> Action:
     fields, terms = tuple(part.fields for part in parts), tuple(part.terms for part in parts)
     return Refreshed(fields, precision.added(part.value for part in parts), terms)
 
-  return Action(
+  whole = Action(
     refresh=refresh,
     value=lambda u, fields: precision.added(a.value(u, f) for a, f in zip(actions, fields)),
     force=lambda u, fields: precision.added(a.force(u, f) for a, f in zip(actions, fields)),
     local=lambda u, fields: tuple(a.terms(u, f) for a, f in zip(actions, fields)),
   )
+  return precision.of_links(whole)

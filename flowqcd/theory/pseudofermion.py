@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from flowqcd.lattice import sites, spin
+from flowqcd.lattice import precision, sites, spin
 from flowqcd.theory import dirac, solvers
 from flowqcd.types import Action, Array, Boundary, Key, LinearOperator, Refreshed, require_finite
 
@@ -57,7 +57,7 @@ def _quadratic(
     moving = -operator.adjoint(x) if mass is None else phi - operator.adjoint(x)
     return sites.unflatten(2 * operator.derivative(x, moving), sites.extents(u))
 
-  return Action(refresh, lambda u, phi: jnp.sum(local(u, phi)), force, local)
+  return precision.of_links(Action(refresh, lambda u, phi: jnp.sum(local(u, phi)), force, local))
 
 
 def _squares(psi: Array) -> Array:
