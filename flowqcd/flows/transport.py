@@ -52,8 +52,14 @@ def _layer_jvp(lattice: sites.Extents, primals: tuple, tangents: tuple) -> tuple
   moving = [i for i, dx in enumerate(tangents) if not isinstance(dx, SymbolicZero)]
 
   def change(at: tuple[Array, ...], moved: tuple[Array, ...]) -> tuple[Array]:
-    # Linear in each of its three arguments.
-    return (precision.added(layer(*at[:i], dx, *at[i + 1 :], lattice) for i, dx in zip(moving, moved)),)
+    psi, weights, links = at
+    still = jnp.concatenate([jnp.zeros_like(weights[:1]), weights[1:]])  # W0 psi has no links.
+    parts = (
+      lambda dx: layer(dx, weights, links, lattice),
+      lambda dx: layer(psi, dx, links, lattice),
+      lambda dx: layer(psi, still, dx, lattice),
+    )
+    return (precision.added(parts[i](dx) for i, dx in zip(moving, moved)),)
 
   def by_hand(at: tuple[Array, ...], g: tuple[Array, ...]) -> tuple[Array, ...]:
     every = _backward(lattice, at, g[0])

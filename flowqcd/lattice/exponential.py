@@ -7,12 +7,16 @@ eigenvalues. Large arguments are halved first and squared back, again on the coe
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import jax
+import jax.extend as jex
 import jax.numpy as jnp
 from jax import lax
+from jax.core import ShapedArray
+from jax.interpreters import ad, batching, mlir
 
 from flowqcd.lattice import fusion, group
 from flowqcd.types import Array
@@ -47,36 +51,54 @@ def exp(x: Array) -> Array:
 
 def _coefficients(p: Array, delta: Array) -> Coefficients:
   """(a, b, c) of e^x = a + b x + c x^2 when x^3 = p x + i delta, site by site."""
-  return _smooth(_series)(p, delta)
+  a, b, c = _sitewise_p.bind(p, delta, function=_series)
+  return a, b, c
 
 
-Sitewise = Callable[[Array, Array], Any]
-"""A tree of arrays from two scalars at every site."""
+Sitewise = Callable[[Array, Array], tuple[Array, ...]]
+"""Arrays from two scalars at every site."""
 
 
-def _smooth(function: Sitewise) -> Sitewise:
-  """The same function with derivatives of every order in both modes, found by forward mode alone.
+@cache
+def _with_partials(function: Sitewise) -> Sitewise:
+  """Values, then derivatives by the first and by the second scalar, by forward mode."""
 
-  The squarings are a loop whose length depends on the data, which has no reverse mode; but a function of two scalars needs
-  only its two partial derivatives, and multiplying by those has one. The partial derivatives are such functions too.
-  """
-
-  def with_partials(p: Array, delta: Array) -> tuple[Any, Any, Any]:
+  def every(p: Array, delta: Array) -> tuple[Array, ...]:
     one, zero = jnp.ones_like(p), jnp.zeros_like(p)
     value, by_p = jax.jvp(function, (p, delta), (one, zero))
-    return value, by_p, jax.jvp(function, (p, delta), (zero, one))[1]
+    return *value, *by_p, *jax.jvp(function, (p, delta), (zero, one))[1]
 
-  @jax.custom_jvp
-  def smooth(p: Array, delta: Array) -> Any:
-    return function(p, delta)
+  return every
 
-  @smooth.defjvp
-  def _(primals: tuple, tangents: tuple) -> tuple[Any, Any]:
-    value, by_p, by_delta = _smooth(with_partials)(*primals)
-    dp, ddelta = tangents
-    return value, jax.tree.map(lambda f, g: f * dp + g * ddelta, by_p, by_delta)
 
-  return smooth
+def _sitewise_jvp(primals: Sequence[Array], tangents: Sequence[Any], *, function: Sitewise) -> tuple[list, list]:
+  found = _sitewise_p.bind(*primals, function=_with_partials(function))
+  n = len(found) // 3
+  dp, ddelta = map(ad.instantiate_zeros, tangents)
+  return found[:n], [f * dp + g * ddelta for f, g in zip(found[n : 2 * n], found[2 * n :])]
+
+
+def _sitewise_vmap(args: Sequence[Array], axes: Sequence[int | None], *, function: Sitewise) -> tuple[list, list]:
+  size = next(x.shape[axis] for x, axis in zip(args, axes) if axis is not None)
+  front = lambda x, axis: jnp.broadcast_to(x, (size, *x.shape)) if axis is None else jnp.moveaxis(x, axis, 0)
+  found = _sitewise_p.bind(*map(front, args, axes), function=function)
+  return found, [0] * len(found)
+
+
+# The squarings are a loop whose length depends on the data, which has no reverse mode; but a function of two scalars needs
+# only its two partial derivatives, and multiplying by those has one. They are such functions too, and so on. A primitive,
+# for JAX forgets the rule of a custom_jvp where derivatives of derivatives go through a scan.
+_sitewise_p = jex.core.Primitive("sitewise")
+_sitewise_p.multiple_results = True
+_sitewise_p.def_impl(jax.jit(lambda p, delta, *, function: function(p, delta), static_argnames="function"))
+_sitewise_p.def_abstract_eval(
+  lambda p, delta, *, function: [ShapedArray(x.shape, x.dtype) for x in jax.eval_shape(function, p, delta)]
+)
+ad.primitive_jvps[_sitewise_p] = _sitewise_jvp
+batching.primitive_batchers[_sitewise_p] = _sitewise_vmap
+mlir.register_lowering(
+  _sitewise_p, mlir.lower_fun(lambda p, delta, *, function: function(p, delta), multiple_results=True)
+)
 
 
 def _series(p: Array, delta: Array) -> Coefficients:
