@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import logging
 import os
 import pathlib
@@ -111,12 +112,12 @@ class Checkpointer:
     Raises CheckpointError if there is none, if its files are not those of their digests, naming the older steps that one
     can go back to, and if it is of another model. States of versions without digests are read with a warning.
     """
-    step, state = self._newest(_Restore(jax.tree.map(_described, template)))
+    step, state = self._newest(_Restore(jax.tree.map(_described, template)), template)
     self._check_shapes(step, state, template)
     return jax.tree.map(jax.numpy.asarray, state)
 
-  def _newest(self, args: _Restore) -> tuple[int, Any]:
-    """The newest step and its state, verified."""
+  def _newest(self, args: _Restore, template: Any = None) -> tuple[int, Any]:
+    """The newest step and its state, verified. template: what `args` were made of, for the error."""
     step = self.latest_step()
     if step is None:
       raise CheckpointError(f"no checkpoint in {self._directory}: it is empty")
@@ -127,6 +128,9 @@ class Checkpointer:
       return step, self._manager.restore(step, args=args)
     except Exception as error:  # orbax raises whatever its storage layers raise.
       what = f"checkpoint {self._directory / str(step)} cannot be read, or is of another model"
+      difference = "" if template is None else self._difference(step, template)
+      if difference:
+        raise CheckpointError(f"{self._directory / str(step)} is of another model: {difference}") from None
       raise _translated(error, what, f"; {self._remedy(step)}") from None
 
   def _damage(self, step: int) -> str:
@@ -158,6 +162,13 @@ class Checkpointer:
       f"whole are the older steps {', '.join(whole)}: move {' and '.join(moved)} away to go on from step {whole[0]}"
     )
 
+  def _difference(self, step: int, template: Any) -> str:
+    """How a step's names and shapes differ from a template's; empty where they do not, or it cannot be read at all."""
+    try:
+      return _difference(_named(self._manager.restore(step, args=_Restore())), _named(template))
+    except Exception:  # orbax raises whatever its storage layers raise, and the first error is the one to tell.
+      return ""
+
   def _check_shapes(self, step: int, state: Tree, template: Tree) -> None:
     # orbax returns arrays as they were stored, whatever shape was asked for.
     for (path, found), (_, wanted) in zip(*map(jax.tree.leaves_with_path, (state, template)), strict=True):
@@ -180,7 +191,7 @@ def read(directory: str | os.PathLike, name: str, template: Tree) -> Tree:
   """
   if not pathlib.Path(directory).is_dir():
     raise CheckpointError(f"{directory} is no folder of checkpoints")
-  wanted = {_name(path): x for path, x in jax.tree.leaves_with_path(template)}
+  wanted = _named(template)
   manager = Checkpointer(directory, read_only=True)
   try:
     step, state = manager._newest(_Restore())
@@ -189,12 +200,10 @@ def read(directory: str | os.PathLike, name: str, template: Tree) -> Tree:
   where = pathlib.Path(directory) / str(step)
   if name not in state:
     raise CheckpointError(f"{where} has no field '{name}', only {', '.join(sorted(state))}")
-  found = {_name(path): x for path, x in jax.tree.leaves_with_path(state[name])}
-  shapes = [{key: np.shape(x) for key, x in tree.items()} for tree in (found, wanted)]
-  differing = sorted(k for k in found.keys() | wanted.keys() if shapes[0].get(k) != shapes[1].get(k))
-  if differing:
-    what = ", ".join(f"{k} has shape {shapes[0].get(k)}, not {shapes[1].get(k)}" for k in differing[:3])
-    raise CheckpointError(f"{where} is of another model: {what}")
+  found = _named(state[name])
+  difference = _difference(found, wanted)
+  if difference:
+    raise CheckpointError(f"{where} is of another model: {difference}")
   return jax.tree.unflatten(
     jax.tree.structure(template), [jax.numpy.asarray(found[k], x.dtype) for k, x in wanted.items()]
   )
@@ -211,6 +220,23 @@ def _translated(error: Exception, what: str, remedy: str = "") -> Exception:
 def _name(path: tuple) -> str:
   """Of a leaf, the same for tuples and for the lists that orbax makes of them."""
   return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def _named(tree: Any) -> dict[str, Any]:
+  return {_name(path): x for path, x in jax.tree.leaves_with_path(tree)}
+
+
+def _difference(found: dict[str, Any], wanted: dict[str, Any]) -> str:
+  """Up to three names whose arrays have another shape, or are not in both."""
+
+  def about(name: str) -> str | None:
+    if name not in found or name not in wanted:
+      return f"{name} is {'not in it' if name in wanted else 'not in this one'}"
+    shapes = np.shape(found[name]), np.shape(wanted[name])
+    return f"{name} has shape {shapes[0]}, not {shapes[1]}" if shapes[0] != shapes[1] else None
+
+  differing = filter(None, map(about, sorted(found.keys() | wanted.keys())))
+  return ", ".join(itertools.islice(differing, 3))
 
 
 def _described(x: Any) -> np.ndarray:

@@ -169,6 +169,9 @@ def test_a_state_of_another_model_is_refused_and_kept(tmp_path):
   saver.save(1, _state(1))
   with pytest.raises(checkpoint.CheckpointError, match=r"another model: \['w'\] has shape \(4,\), not \(5,\)"):
     saver.restore(_state(0) | {"w": jnp.zeros(5)})
+  # SU(3) has two networks a layer where U(1) has one.
+  with pytest.raises(checkpoint.CheckpointError, match="another model: w2 is not in it$"):
+    saver.restore(_state(0) | {"w2": jnp.zeros(4)})
   assert int(saver.restore(_state(0))["n"]) == 1
   saver.close()
 
