@@ -239,7 +239,7 @@ def _forward(active: staples.Active, c: Coefficients, order: int) -> tuple[Array
 
 
 def _backward(active: staples.Active, c: Coefficients, order: int) -> tuple[Array, Array]:
-  """U from U', and minus the ln det there. First derivatives are those of the inverse map.
+  """U from U', and minus the ln det there. First derivatives are those of the inverse map; second ones are not.
 
   The fixed point stops at the square root of rounding, and one step of Newton's method squares what is left; since the
   step's matrix is held fixed, derivatives through it are those of the implicit function, and none go through the loop.

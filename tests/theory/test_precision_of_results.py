@@ -1,13 +1,17 @@
 """NumPy in, NumPy out: double precision lives through the library's functions and the user's next line."""
 
+import chex
 import fields
 import jax
 import numpy as np
 import pytest
 
 from flowqcd.analysis import weights
+from flowqcd.flows import conv, coupling, trivializing
 from flowqcd.lattice import loops, precision, sites
-from flowqcd.theory import determinant, gauge, observables, wilson_flow
+from flowqcd.mcmc import heatbath, hmc, metropolis
+from flowqcd.models import marginal, priors
+from flowqcd.theory import determinant, gauge, observables, pseudofermion, wilson_flow
 
 LATTICE = (2, 4)
 FUNCTIONS = {
@@ -28,6 +32,11 @@ FUNCTIONS = {
   "winding_force": lambda u: gauge.winding_force(u, (0.3, 0.2)),
   "action": lambda u: gauge.action(2.0, (0.3, 0.2)).value(u, ()),
   "action's force": lambda u: gauge.action(2.0, (0.3, 0.2)).force(u, ()),
+  "from_function": lambda u: gauge.from_function(lambda u: gauge.winding(u, (0.3, 0.2))).force(u, ()),
+  "sum's terms": lambda u: gauge.total(gauge.action(2.0, (0.3, 0.2))).local(u, ((),))[0][1],
+  "pseudofermions": lambda u: _pseudofermion.refresh(jax.random.key(0), u).fields,
+  "pseudofermions' value": lambda u: _pseudofermion.value(u, np.ones((2, 1, 4), u.dtype)),
+  "pseudofermions' force": lambda u: _pseudofermion.force(u, np.ones((2, 1, 4), u.dtype)),
   "one plaquette": lambda u: loops.plaquette(u, 0, 1),
   "staple": lambda u: loops.staple(u, 0),
   "rectangle": lambda u: loops.rectangle(u, 0, 1),
@@ -40,6 +49,9 @@ FUNCTIONS = {
   "ess": lambda u: weights.ess(np.asarray(u).real.ravel()),
   "log_mean_weight": lambda u: weights.log_mean_weight(np.asarray(u).real.ravel()),
 }
+
+
+_pseudofermion = pseudofermion.even_odd(0.1)
 
 
 def _gauge_function(dtype):
@@ -87,3 +99,48 @@ def test_a_compiled_function_is_one_program_for_each_static_argument():
   assert traced == [1, 3]
   # Under a trace it is part of the caller's program.
   assert "jit" not in str(jax.make_jaxpr(function)(u))
+
+
+SQUARE = (4, 4)
+FLOWS = {
+  "trivializing": trivializing.make(trivializing.Config(order=1, steps=1), trivializing.pure_gauge(1.0, 2), 1, SQUARE),
+  "layers": coupling.make(coupling.Config(layers=1, bins=2, net=conv.Config(hidden=(2,))), 1, SQUARE),
+}
+
+
+@pytest.mark.parametrize("flow", FLOWS.values(), ids=FLOWS)
+def test_flows_follow_their_links(flow):
+  z, params = np.asarray(fields.links(1, SQUARE)), jax.tree.map(np.float32, flow.init(jax.random.key(0)))
+  model = marginal.make(priors.haar(1, SQUARE, z.dtype), flow)
+  exact = flow.forward(params, z), model.log_prob(params, z)
+  with jax.enable_x64(False):
+    found = flow.forward(params, z), model.log_prob(params, z)
+    rounded = flow.forward(params, z.astype(np.complex64))
+  assert all(isinstance(x, np.ndarray | np.generic) for x in jax.tree.leaves(found))
+  chex.assert_trees_all_equal_shapes_and_dtypes(found, exact)
+  chex.assert_trees_all_close(found, exact, rtol=1e-12, atol=1e-12)
+  assert rounded.point.dtype == np.complex64
+
+
+def test_parameters_may_be_traced_where_links_are_numpys():
+  flow, z = FLOWS["trivializing"], np.asarray(fields.links(1, SQUARE))
+  slope = jax.grad(lambda params: flow.forward(params, z).logdet)(flow.init(jax.random.key(0)))
+  assert isinstance(slope["deviation"], jax.Array)
+
+
+CHAINS = {
+  "hmc": hmc.make(gauge.action(1.0)),
+  "heatbath": heatbath.make(1.0),
+  "metropolis": metropolis.make(lambda key: None),
+}
+
+
+@pytest.mark.parametrize("kernel", CHAINS.values(), ids=CHAINS)
+def test_chains_say_that_they_round(kernel, links, recwarn):
+  start = lambda u: kernel.init(jax.random.key(0), u).u
+  assert start(links).dtype == np.complex128
+  with jax.enable_x64(False):
+    assert start(links.astype(np.complex64)).dtype == np.complex64
+    assert not recwarn
+    with pytest.warns(UserWarning, match=r'jax.config.update\("jax_enable_x64", True\)'):
+      assert start(links).dtype == np.complex64
