@@ -28,6 +28,8 @@ test: check
 check: .venv/test.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/python tests/snippets.py README.md build/snippets
+	$(BIN)/pyright --pythonpath $(BIN)/python flowqcd build/snippets
 
 # Statistical tests and large Jacobians, with programs optimised as users have them.
 slow: .venv/test.stamp

@@ -8,6 +8,7 @@ import sys
 import tomllib
 
 import pytest
+import snippets
 
 import flowqcd
 
@@ -47,3 +48,17 @@ def test_one_version():
   assert "version" in project["project"]["dynamic"] and "version" not in project["project"]
   assert project["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "flowqcd.__version__"}
   assert flowqcd.__version__.count(".") == 2
+
+
+def test_the_readme_names_what_there_is():
+  """Every import of its snippets, and every attribute of what they import, exists."""
+  found = snippets.blocks((ROOT / "README.md").read_text())
+  assert len(found) >= 3
+  for block in found:
+    modules = {}
+    for node in ast.walk(ast.parse(block)):
+      if isinstance(node, ast.ImportFrom) and node.module.startswith("flowqcd"):
+        modules |= {alias.name: getattr(importlib.import_module(node.module), alias.name) for alias in node.names}
+    for node in ast.walk(ast.parse(block)):
+      if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in modules:
+        assert hasattr(modules[node.value.id], node.attr), node.attr

@@ -30,6 +30,7 @@ _STYLE: dict[Any, Any] = {
   "errorbar.capsize": 2,
   "savefig.dpi": 200,
 }
+_SMALL_TITLES: dict[Any, Any] = _STYLE | {"axes.titlesize": 9}
 
 
 def observable_histograms(labels: Sequence[str], comparisons: Sequence[histograms.Comparison]) -> Figure:
@@ -157,7 +158,7 @@ def mask_sweep(active: np.ndarray, frozen: np.ndarray, titles: Sequence[str]) ->
   columns = min(count, 4)
   rows = -(-count // columns)
   colours = ("#D55E00", _FLOW, _THIRD, "#CC79A7")
-  with matplotlib.rc_context(dict(_STYLE, **{"axes.titlesize": 9})):
+  with matplotlib.rc_context(_SMALL_TITLES):
     figure = Figure(figsize=(2.4 * columns, 2.6 * rows), layout="constrained")
     for layer, axes in enumerate(figure.subplots(rows, columns, squeeze=False).ravel()):
       axes.axis("off")

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from flowqcd.lattice import fusion, group
+from flowqcd.lattice import fusion, group, precision
 from flowqcd.types import Array
 
 
@@ -45,7 +45,7 @@ def dexp(ad: Array) -> Array:
   factors = np.cumprod(1 / np.arange(1.0, terms + 1))
   total = jnp.zeros_like(ad)
   for start in range(terms - _BLOCK, -1, -_BLOCK):
-    block = sum(float(factors[start + i]) * powers[i] for i in range(_BLOCK))
+    block = precision.added(float(factors[start + i]) * powers[i] for i in range(_BLOCK))
     total = fusion.materialise(block + (group.mul(powers[_BLOCK], total) if start < terms - _BLOCK else 0))
   return total
 

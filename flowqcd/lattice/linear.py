@@ -7,6 +7,7 @@ mode applies the one, reverse mode the other, and both can be differentiated aga
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -52,8 +53,8 @@ def _jvp(primals: Sequence[Array], tangents: Sequence[Any], *, apply: Map, trans
 
     parts.append(jax.jvp(of_moving, [constants[i] for i in moving], [tangents[i] for i in moving])[1])
   if not parts:
-    return y, [ad.Zero.from_primal_value(z) for z in y]
-  return y, [ad.add_tangents(*parts_) if len(parts_) > 1 else parts_[0] for parts_ in zip(*parts)]
+    return y, [jnp.zeros_like(z) for z in y]
+  return y, [functools.reduce(ad.add_tangents, terms) for terms in zip(*parts)]
 
 
 def _transpose(cotangents: Sequence[Any], *args: Any, apply: Map, transpose: Map, count: int) -> list:

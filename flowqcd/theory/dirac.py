@@ -126,7 +126,9 @@ def hop_derivative(v: Array, lattice: sites.Extents, a: Array, b: Array) -> Arra
   # [2 kinds of hop, Nd, Ns/2, Nc, V]; the sum runs over kinds and half-spin.
   there = jnp.stack([sites.shift(x, lattice, mu) for mu, x in enumerate(ahead)], axis=1)
   here, there = fusion.materialise((here.conj(), there))
-  outer = sum(there[k, :, s, :, None] * here[k, :, s, None] for k in range(2) for s in range(there.shape[2]))
+  outer = precision.added(
+    there[k, :, s, :, None] * here[k, :, s, None] for k in range(2) for s in range(there.shape[2])
+  )
   return -0.5 * group.project(group.mul(v, fusion.materialise(outer)))
 
 
