@@ -5,22 +5,13 @@ Every stage goes on from what it finds in the run's folder, so the same command 
 
 from __future__ import annotations
 
-from typing import Any
-
-from experiments import configuration, environment, make_figures, measure, presets, settings
-
-
-def run(config: settings.Experiment) -> dict[str, Any]:
-  """Run all stages and return the content of summary.json."""
-  measure.run(config)
-  summary = make_figures.run(config)
-  environment.say(f"{environment.startup_seconds():.1f} s of imports, traces and compilations")
-  return summary
+from flowqcd.runs import configuration, presets
+from flowqcd.stages import reproduce
 
 
 def main() -> None:
   """Command line."""
-  configuration.run(run, presets.PRESETS, "reproduce")
+  configuration.run(reproduce.run, presets.PRESETS, "reproduce")
 
 
 if __name__ == "__main__":

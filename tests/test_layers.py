@@ -8,12 +8,12 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[1]
 RANK = {
   "types": -1, "distributed": 0, "lattice": 1, "theory": 2, "mcmc": 3, "flows": 3, "io": 3,
-  "models": 4, "training": 5, "analysis": 5,
+  "models": 4, "training": 5, "analysis": 5, "runs": 6, "stages": 7,
 }  # fmt: skip
 ALLOWED = {
   "haiku": ("flows", "models"),
   "optax": ("training",),
-  "absl": (),
+  "absl": ("runs",),
   "matplotlib": ("analysis/figures.py",),
   "h5py": ("io",),
   "orbax": ("io",),

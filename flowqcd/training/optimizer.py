@@ -24,6 +24,10 @@ def _field(default: Any, doc: str) -> Any:
   return dataclasses.field(default=default, metadata={"doc": doc})
 
 
+Transformation = optax.GradientTransformation
+"""What `make` makes: optax's init and update."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Config:
   """The optimiser's settings; the defaults are the paper's for the marginal model, arXiv:2208.03832, sec. 3.1.

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from benchmarks.conftest import Target
 
-from experiments import presets, settings, systems
 from flowqcd.analysis import statistics, weights
 from flowqcd.mcmc import heatbath, hmc, link_flow
 from flowqcd.models import joint, priors
+from flowqcd.runs import presets, settings, systems
 from flowqcd.theory import gauge, observables, pseudofermion
 
 LATTICE = (4, 4, 4, 4)

@@ -8,7 +8,7 @@ import pytest
 from benchmarks.bench_kernels import WILSON, links, spinors
 from benchmarks.bench_sampling import BASE, starts, trajectories
 
-from experiments import systems
+from flowqcd.runs import systems
 from flowqcd.theory import dirac, gauge
 
 EXTENTS = pytest.mark.parametrize("extent", [4, 6, 8, 12])

@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import pytest
 from benchmarks.conftest import Target
 
-from experiments import presets, systems, train_conditional, train_marginal
 from flowqcd import distributed
 from flowqcd.flows import coupling, ptcn
+from flowqcd.runs import presets, systems
+from flowqcd.stages import train_conditional, train_marginal
 from flowqcd.training import objectives
 
 PAPER = presets.PRESETS["paper"]

@@ -9,11 +9,11 @@ import pytest
 from fields import initial, links, normal
 from programs import slow
 
-from experiments import settings, systems
 from flowqcd.analysis import weights
 from flowqcd.flows import coupling, ptcn
 from flowqcd.mcmc import metropolis
 from flowqcd.models import conditional, joint
+from flowqcd.runs import settings, systems
 from flowqcd.theory import determinant, dirac, pseudofermion
 from flowqcd.training import loop, objectives, optimizer
 from flowqcd.types import ConditionalFlow, LinearFlow

@@ -7,10 +7,11 @@ import pytest
 import safetensors.numpy
 from programs import slow
 
-from experiments import presets, publish, sample, train_conditional
 from flowqcd import distributed
 from flowqcd.analysis import weights
 from flowqcd.models import joint, zoo
+from flowqcd.runs import presets
+from flowqcd.stages import publish, sample, train_conditional
 from flowqcd.theory import determinant, gauge
 
 # Their parameters are what they were, or would not be loaded; so one of each kind says what the code makes of them.

@@ -12,11 +12,11 @@ import numpy as np
 import optax
 import pytest
 
-from experiments import configuration, presets, systems
 from flowqcd.analysis import weights
 from flowqcd.flows import trivializing
 from flowqcd.io import checkpoint
 from flowqcd.models import marginal, priors
+from flowqcd.runs import configuration, presets, systems
 from flowqcd.theory import gauge
 from flowqcd.training import loop, objectives, optimizer
 

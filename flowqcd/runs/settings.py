@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from experiments.configuration import field
 from flowqcd.flows import coupling, hopping, masks, ptcn, residual, trivializing, wilson_loops
+from flowqcd.runs.configuration import field
 from flowqcd.training import natural, optimizer
 
 

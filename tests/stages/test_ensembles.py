@@ -8,8 +8,8 @@ import sys
 import numpy as np
 import pytest
 
-from experiments import ensembles as binary
 from flowqcd.io import ensembles, locks, metrics
+from flowqcd.stages import ensembles as binary
 
 ROOT = pathlib.Path(__file__).parents[2]
 

@@ -7,14 +7,14 @@ import sys
 
 import pytest
 
-from experiments import environment, presets
 from flowqcd import distributed
 from flowqcd.io import ensembles, files, locks, metrics
+from flowqcd.runs import environment, presets
 
 ROOT = pathlib.Path(__file__).parents[2]
 _HOLD = """
 import dataclasses, sys
-from experiments import environment, presets
+from flowqcd.runs import environment, presets
 environment.claim(dataclasses.replace(presets.PRESETS["smoke"], output=sys.argv[1]))
 print("held", flush=True)
 sys.stdin.readline()

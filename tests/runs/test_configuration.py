@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from experiments import configuration, presets
+from flowqcd.runs import configuration, presets
 
 ROOT = pathlib.Path(__file__).parents[2]
 BINARIES = [

@@ -6,9 +6,9 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import exact_cases, exactness
 from flowqcd.analysis import statistics
 from flowqcd.mcmc import heatbath
+from flowqcd.stages import exact_cases, exactness
 
 
 def _toys(shift=0.0):

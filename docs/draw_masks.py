@@ -1,15 +1,15 @@
-"""Draw the masks of one sweep of coupling layers: `python -m experiments.draw_masks --config.picture=docs/masks.png`."""
+"""Draw the masks of one sweep of coupling layers: `python docs/draw_masks.py --config.picture=docs/masks.png`."""
 
 from __future__ import annotations
 
 import dataclasses
 import pathlib
 
-from experiments import configuration
-from experiments.configuration import field
 from flowqcd.analysis import figures
 from flowqcd.flows import masks
 from flowqcd.io import files
+from flowqcd.runs import configuration
+from flowqcd.runs.configuration import field
 
 
 @dataclasses.dataclass(frozen=True)

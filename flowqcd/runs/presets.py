@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from experiments.settings import (
+from flowqcd.flows import conv, coupling, hopping, ptcn, trivializing
+from flowqcd.runs.settings import (
   HMC,
   Conditional,
   ConditionalTraining,
@@ -14,7 +15,6 @@ from experiments.settings import (
   Theory,
   Training,
 )
-from flowqcd.flows import conv, coupling, hopping, ptcn, trivializing
 from flowqcd.training import optimizer
 
 _REPRODUCE = Experiment(conditional=Conditional(kind="hopping", hopping=hopping.Config(order=2)))

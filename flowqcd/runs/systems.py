@@ -7,11 +7,11 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from experiments.settings import Experiment, Theory
 from flowqcd.flows import coupling, family, hopping, ptcn, residual, trivializing
 from flowqcd.lattice import integrators, precision, spin
 from flowqcd.mcmc import hmc
 from flowqcd.models import conditional, marginal, priors
+from flowqcd.runs.settings import Experiment, Theory
 from flowqcd.theory import determinant, dirac, gauge, pseudofermion
 from flowqcd.training import objectives
 from flowqcd.types import Action, Array, ConditionalFlow, Flow, Kernel, Key, Params

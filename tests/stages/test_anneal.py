@@ -8,12 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import anneal, presets, sample, step_error, systems
-from experiments.settings import Annealing, Sampling
 from flowqcd.analysis import weights
 from flowqcd.flows import trivializing
 from flowqcd.io import ensembles
 from flowqcd.mcmc import annealing, heatbath
+from flowqcd.runs import presets, systems
+from flowqcd.runs.settings import Annealing, Sampling
+from flowqcd.stages import anneal, sample, step_error
 from flowqcd.theory import gauge, observables, torus
 
 

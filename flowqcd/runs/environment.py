@@ -12,10 +12,10 @@ import time
 import jax
 import jax.numpy as jnp
 
-from experiments import configuration
-from experiments.settings import Experiment
 from flowqcd import distributed
 from flowqcd.io import ensembles, files, locks, metrics
+from flowqcd.runs import configuration
+from flowqcd.runs.settings import Experiment
 
 _OPERATIONAL = ("output", "measurement.bins")
 """Fields that do not change what a run computes and stores."""
@@ -170,3 +170,9 @@ def say(text: str) -> None:
     return
   sys.stderr.write(text + "\n")
   sys.stderr.flush()
+
+
+def show(text: str) -> None:
+  """A line of what was asked for, on stdout."""
+  sys.stdout.write(text + "\n")
+  sys.stdout.flush()

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments import configuration, settings
+from flowqcd.runs import configuration, settings
 
 _CAPTIONS = {
   "figure2": "Observables from the reweighted flow and from HMC, and their ratio.",

@@ -12,8 +12,8 @@ import time
 import numpy as np
 import pytest
 
-from experiments import report
 from flowqcd.io import ensembles
+from flowqcd.stages import report
 
 ROOT = pathlib.Path(__file__).parents[2]
 KEYS = """ess_marginal ess_haar num_flow_samples num_hmc_trajectories hmc_acceptance plaquette_flow plaquette_hmc

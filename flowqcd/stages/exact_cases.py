@@ -11,13 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from experiments import settings, systems
 from flowqcd import distributed
 from flowqcd.analysis import statistics, weights
 from flowqcd.flows import residual, trivializing
 from flowqcd.lattice import group, integrators, loops, sites
 from flowqcd.mcmc import annealing, flowed, heatbath, hmc, link, link_flow, metropolis
 from flowqcd.models import joint, marginal, priors
+from flowqcd.runs import settings, systems
 from flowqcd.theory import determinant, gauge, observables, pseudofermion, torus
 from flowqcd.types import Array, Flow, Kernel, Key, Params
 

@@ -5,8 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from experiments import compare_chains, make_figures, presets, report, summary
 from flowqcd.analysis import coverage
+from flowqcd.runs import presets
+from flowqcd.stages import compare_chains, make_figures, report, summary
 
 
 def _data(num, ess, length, joint_ess=None):

@@ -11,11 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import environment
 from flowqcd import distributed
 from flowqcd.analysis import weights
 from flowqcd.io import checkpoint, metrics
 from flowqcd.models import zoo
+from flowqcd.runs import environment
 from flowqcd.training import loop
 from flowqcd.types import Params
 

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from experiments import coverage
+from flowqcd.stages import coverage
 
 
 def test_table_and_files(tmp_path, capsys):

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from fields import links
 
-from experiments import presets, publish, sample, systems
-from experiments.settings import Experiment, Family, Sampling
 from flowqcd.analysis import weights
 from flowqcd.flows import family
 from flowqcd.models import zoo
+from flowqcd.runs import presets, systems
+from flowqcd.runs.settings import Experiment, Family, Sampling
+from flowqcd.stages import publish, sample
 from flowqcd.theory import torus
 
 

@@ -10,12 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import settings, systems
 from flowqcd import distributed
 from flowqcd.flows import trivializing
 from flowqcd.io import metrics
 from flowqcd.mcmc import hmc
 from flowqcd.models import marginal
+from flowqcd.runs import settings, systems
 from flowqcd.types import Action, Array, Kernel, Key, Params
 
 _NUM_CHECKED = 16

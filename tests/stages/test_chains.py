@@ -5,9 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from experiments import chains, environment, presets
-from experiments.settings import HMC
 from flowqcd.mcmc import hmc
+from flowqcd.runs import environment, presets
+from flowqcd.runs.settings import HMC
+from flowqcd.stages import chains
 from flowqcd.types import Kernel, KernelStep
 
 _COUNTING = Kernel(lambda key, u: hmc.State(u), lambda key, state: KernelStep(hmc.State(state.u + 10), ()))

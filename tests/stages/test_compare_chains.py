@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from scipy import signal
 
-from experiments import compare_chains, presets
-from experiments.settings import HMC
 from flowqcd.io import ensembles, metrics
+from flowqcd.runs import presets
+from flowqcd.runs.settings import HMC
+from flowqcd.stages import compare_chains
 from flowqcd.theory import torus
 
 

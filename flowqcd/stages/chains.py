@@ -11,11 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import environment, settings, systems
 from flowqcd import distributed
 from flowqcd.io import ensembles
 from flowqcd.mcmc import hmc
 from flowqcd.models import priors
+from flowqcd.runs import environment, settings, systems
 from flowqcd.theory import observables
 from flowqcd.types import Array, Kernel
 

@@ -9,10 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import chains, settings
 from flowqcd.analysis import histograms, statistics, trust, weights
 from flowqcd.io import ensembles, metrics
 from flowqcd.mcmc import metropolis
+from flowqcd.runs import settings
+from flowqcd.stages import chains
 from flowqcd.theory import torus
 
 
