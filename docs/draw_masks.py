@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+import sys
 
 from flowqcd.analysis import figures
 from flowqcd.flows import masks
 from flowqcd.io import files
-from flowqcd.runs import configuration
-from flowqcd.runs.configuration import field
+from flowqcd.runs import flags
+from flowqcd.runs.tree import field
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +35,7 @@ def run(config: Drawing) -> None:
 
 def main() -> None:
   """Command line."""
-  configuration.run(run, {"paper": Drawing()}, "paper")
+  flags.run(run, flags.Presets({"paper": Drawing()}, "paper"), sys.argv)
 
 
 if __name__ == "__main__":

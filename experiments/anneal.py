@@ -1,14 +1,16 @@
-"""Annealed importance sampling from a flow to a stronger coupling: `python -m experiments.anneal --preset=su3_4d ...`."""
+"""Annealed importance sampling from a flow to a stronger coupling: `python -m experiments.anneal --preset=su3_4d ...`.
 
-from __future__ import annotations
+Writes the ensemble annealed/, path.json, flow_steps.json and path_steps.json, annealed.json and annealed.png.
+"""
 
-from flowqcd.runs import configuration, presets
-from flowqcd.stages import anneal
+import sys
+
+from flowqcd import command_line
 
 
 def main() -> None:
   """Command line."""
-  configuration.run(anneal.run, presets.PRESETS, "su3_4d")
+  command_line.COMMANDS["anneal"].run(sys.argv)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,16 @@
-"""Markov chains of pure gauge theory against each other: `python -m experiments.compare_chains --preset=su3_4d`."""
+"""Markov chains of pure gauge theory against each other: `python -m experiments.compare_chains --preset=su3_4d`.
 
-from __future__ import annotations
+Writes hmc/, heatbath/ and link_flow/, what is measured on each, chains.json, chains.md and chains.png.
+"""
 
-from flowqcd.runs import configuration, presets
-from flowqcd.stages import compare_chains
+import sys
+
+from flowqcd import command_line
 
 
 def main() -> None:
   """Command line."""
-  configuration.run(compare_chains.run, presets.PRESETS, "su3_4d")
+  command_line.COMMANDS["compare_chains"].run(sys.argv)
 
 
 if __name__ == "__main__":

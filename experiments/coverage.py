@@ -1,16 +1,16 @@
-"""Coverage of every error bar that reports print: `python -m experiments.coverage --output=runs/coverage`."""
+"""Coverage of every error bar that reports print: `python -m experiments.coverage --output=runs/coverage`.
 
-from __future__ import annotations
+Writes coverage.json and coverage.md.
+"""
 
-from flowqcd.runs import configuration
-from flowqcd.stages import coverage
+import sys
+
+from flowqcd import tools
 
 
 def main() -> None:
   """Command line."""
-  configuration.run(
-    coverage.run, {"all": coverage.Plan(), "quick": coverage.Plan(repetitions=50, seeds=2)}, "all", prefix=""
-  )
+  tools.coverage(sys.argv)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,16 @@
-"""Figures, report and summary of a measured run: `python -m experiments.make_figures --preset=...`."""
+"""Figures, report and summary of a measured run: `python -m experiments.make_figures --preset=...`.
 
-from __future__ import annotations
+Writes figures as PNG and PDF, summary.json and report.md.
+"""
 
-from flowqcd.runs import configuration, presets
-from flowqcd.stages import make_figures
+import sys
+
+from flowqcd import command_line
 
 
 def main() -> None:
   """Command line."""
-  configuration.run(make_figures.run, presets.PRESETS, "reproduce")
+  command_line.COMMANDS["make_figures"].run(sys.argv)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,16 @@
-"""Measure the observables of both ensembles: `python -m experiments.measure --preset=...`."""
+"""Measure the observables of both ensembles: `python -m experiments.measure --preset=...`.
 
-from __future__ import annotations
+Writes flow-measured/, hmc-measured/ and wilson_flow.json, after what sample and run_hmc write.
+"""
 
-from flowqcd.runs import configuration, presets
-from flowqcd.stages import measure
+import sys
+
+from flowqcd import command_line
 
 
 def main() -> None:
   """Command line."""
-  configuration.run(measure.run, presets.PRESETS, "reproduce")
+  command_line.COMMANDS["measure"].run(sys.argv)
 
 
 if __name__ == "__main__":

@@ -1,17 +1,16 @@
 """What a training step costs: `python -m experiments.profile_training --preset=paper --config.training.batch=8`.
 
-Compiles and runs the gradient of one chunk on one device, and its parts by themselves, and prints a table; stores nothing.
+Prints a table; writes nothing.
 """
 
-from __future__ import annotations
+import sys
 
-from flowqcd.runs import configuration, presets
-from flowqcd.stages import profile_training
+from flowqcd import command_line
 
 
 def main() -> None:
   """Command line."""
-  configuration.run(profile_training.run, presets.PRESETS, "paper")
+  command_line.COMMANDS["profile_training"].run(sys.argv)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,16 @@
-"""Trained models as files with cards, after sampling: `python -m experiments.publish --preset=su3_4d`."""
+"""Trained models as files with cards, after sampling: `python -m experiments.publish --preset=su3_4d`.
 
-from __future__ import annotations
+Writes model.safetensors and conditional.safetensors.
+"""
 
-from flowqcd.runs import configuration, presets
-from flowqcd.stages import publish
+import sys
+
+from flowqcd import command_line
 
 
 def main() -> None:
   """Command line."""
-  configuration.run(publish.run, presets.PRESETS, "su3_4d")
+  command_line.COMMANDS["publish"].run(sys.argv)
 
 
 if __name__ == "__main__":

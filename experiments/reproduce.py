@@ -1,17 +1,17 @@
 """The whole chain: train, sample, HMC, measure, figures. `python -m experiments.reproduce --preset=...`.
 
-Every stage goes on from what it finds in the run's folder, so the same command after a kill finishes the run.
+Writes what all these stages write. Every stage goes on from what it finds in the run's folder, so the same command after a
+kill finishes the run.
 """
 
-from __future__ import annotations
+import sys
 
-from flowqcd.runs import configuration, presets
-from flowqcd.stages import reproduce
+from flowqcd import command_line
 
 
 def main() -> None:
   """Command line."""
-  configuration.run(reproduce.run, presets.PRESETS, "reproduce")
+  command_line.COMMANDS["reproduce"].run(sys.argv)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,16 @@
-"""Hybrid Monte Carlo in independent streams: `python -m experiments.run_hmc --preset=...`."""
+"""Hybrid Monte Carlo in independent streams: `python -m experiments.run_hmc --preset=...`.
 
-from __future__ import annotations
+Writes the ensemble hmc/.
+"""
 
-from flowqcd.runs import configuration, presets
-from flowqcd.stages import run_hmc
+import sys
+
+from flowqcd import command_line
 
 
 def main() -> None:
   """Command line."""
-  configuration.run(run_hmc.run, presets.PRESETS, "reproduce")
+  command_line.COMMANDS["run_hmc"].run(sys.argv)
 
 
 if __name__ == "__main__":

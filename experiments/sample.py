@@ -1,14 +1,16 @@
-"""Draw configurations from the marginal flow with exact weights: `python -m experiments.sample --preset=...`."""
+"""Draw configurations from the marginal flow with exact weights: `python -m experiments.sample --preset=...`.
 
-from __future__ import annotations
+Writes the ensemble flow/, flow_steps.json and haar.json, after what training writes.
+"""
 
-from flowqcd.runs import configuration, presets
-from flowqcd.stages import sample
+import sys
+
+from flowqcd import command_line
 
 
 def main() -> None:
   """Command line."""
-  configuration.run(sample.run, presets.PRESETS, "reproduce")
+  command_line.COMMANDS["sample"].run(sys.argv)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,16 @@
-"""Train the conditional model with the marginal one fixed, after that one: `python -m experiments.train_conditional`."""
+"""Train the conditional model with the marginal one fixed, after that one: `python -m experiments.train_conditional`.
 
-from __future__ import annotations
+Writes what train_marginal writes, conditional.jsonl, conditional.png and conditional_checkpoints/.
+"""
 
-from flowqcd.runs import configuration, presets
-from flowqcd.stages import train_conditional
+import sys
+
+from flowqcd import command_line
 
 
 def main() -> None:
   """Command line."""
-  configuration.run(train_conditional.run, presets.PRESETS, "reproduce")
+  command_line.COMMANDS["train_conditional"].run(sys.argv)
 
 
 if __name__ == "__main__":

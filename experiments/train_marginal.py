@@ -1,14 +1,16 @@
-"""Train the marginal flow by reverse KL: `python -m experiments.train_marginal --config.training.num_steps=...`."""
+"""Train the marginal flow by reverse KL: `python -m experiments.train_marginal --config.training.num_steps=...`.
 
-from __future__ import annotations
+Writes training.jsonl, training.png and checkpoints/.
+"""
 
-from flowqcd.runs import configuration, presets
-from flowqcd.stages import train_marginal
+import sys
+
+from flowqcd import command_line
 
 
 def main() -> None:
   """Command line."""
-  configuration.run(train_marginal.run, presets.PRESETS, "reproduce")
+  command_line.COMMANDS["train_marginal"].run(sys.argv)
 
 
 if __name__ == "__main__":

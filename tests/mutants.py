@@ -328,6 +328,21 @@ MUTANTS = [
     ("variance = max(1 / ess(log_w) - 1, 0.0) / len(log_w)", "variance = max(1 / ess(log_w), 0.0) / len(log_w)"),
     ("replicas = sums[:, 1:] / sums[:, :1]", "replicas = sums[:, 1:]"),
   ),
+  # Runs and stages.
+  *_of(
+    "runs/folder.py",
+    "tests/runs/test_folder.py",
+    ("theirs = {**run.defaults, **found}", "theirs = found"),
+    ("  locks.hold(run.folder)\n", ""),
+  ),
+  *_of(
+    "runs/marginals.py",
+    "tests/runs/test_marginals.py",
+    ("custom.load(name) if custom.is_name(name) else ", ""),
+    ("priors.check(choice.prior, theory)", "pass"),
+  ),
+  *_of("stages/targets.py", "tests/stages/test_flows.py", ("- 2 * determinant.log_det", "- determinant.log_det")),
+  *_of("stages/chains.py", "tests/stages/test_chains.py", ("plan.thermalisation + done, per_part", "done, per_part")),
 ]
 
 

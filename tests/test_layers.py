@@ -1,6 +1,7 @@
 """Imports point down only, and each third-party library stays in its layer."""
 
 import ast
+import graphlib
 import pathlib
 
 import pytest
@@ -9,11 +10,12 @@ ROOT = pathlib.Path(__file__).parents[1]
 RANK = {
   "types": -1, "distributed": 0, "lattice": 1, "theory": 2, "mcmc": 3, "flows": 3, "io": 3,
   "models": 4, "training": 5, "analysis": 5, "runs": 6, "stages": 7,
+  "tools": 8, "experiment": 8, "presets": 9, "commands": 10, "command_line": 11, "__main__": 12,
 }  # fmt: skip
 ALLOWED = {
   "haiku": ("flows", "models"),
   "optax": ("training",),
-  "absl": ("runs",),
+  "absl": ("runs/flags.py",),
   "matplotlib": ("analysis/figures.py",),
   "h5py": ("io",),
   "orbax": ("io",),
@@ -51,3 +53,14 @@ def test_only_distributed_says_pmap_and_nobody_prints(path):
   assert path.name == "distributed.py" or "pmap" not in text
   calls = [n for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Call)]
   assert not any(isinstance(c.func, ast.Name) and c.func.id == "print" for c in calls)
+
+
+def test_no_module_imports_itself_in_a_circle():
+  modules = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in FILES}
+  graph = {name: {other for other in _imports(path) if other in modules} for name, path in modules.items()}
+  assert len(list(graphlib.TopologicalSorter(graph).static_order())) == len(FILES)
+
+
+def test_binaries_are_a_docstring_and_main():
+  lines = [path.read_text().splitlines() for path in (ROOT / "experiments").glob("*.py")]
+  assert len(lines) > 10 and max(map(len, lines)) <= 30

@@ -21,6 +21,9 @@ CALLS = (
 LOADS = ("numpy.load", "numpy.lib.npyio.load", "numpy.lib.format.read_array", "numpy.lib.npyio.NpzFile")
 """They unpickle where the file has objects, unless told otherwise."""
 
+EXCEPTIONS = {"flowqcd/runs/flows/custom.py": "importlib.import_module"}
+"""The one place that runs what a name says, a flow of the user's own: see tests/runs/test_marginals.py."""
+
 
 def _is(name: str, listed: tuple[str, ...]) -> bool:
   return any(name == known or name.startswith(f"{known}.") for known in listed)
@@ -82,13 +85,15 @@ def offences(source: str) -> list[str]:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_sources(path):
-  assert offences(path.read_text()) == []
+  excepted = EXCEPTIONS.get(str(path.relative_to(ROOT)))
+  assert [x for x in offences(path.read_text()) if x.split(": ")[1] != excepted] == []
 
 
 @pytest.mark.parametrize(
   "source",
   [
     "import pickle",
+    "import importlib\nimportlib.import_module(x)",
     "import xml.etree.ElementTree as ET",
     "from xml.dom import minidom",
     "from yaml import safe_load",

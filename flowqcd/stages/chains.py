@@ -15,31 +15,34 @@ from flowqcd import distributed
 from flowqcd.io import ensembles
 from flowqcd.mcmc import hmc
 from flowqcd.models import priors
-from flowqcd.runs import environment, settings, systems
+from flowqcd.runs.folder import Run
+from flowqcd.runs.progress import Progress
+from flowqcd.runs.theories import Theory
+from flowqcd.runs.trajectories import HMC
 from flowqcd.theory import observables
-from flowqcd.types import Array, Kernel
+from flowqcd.types import Array, Kernel, Key
 
 Columns = Callable[[Any], dict[str, Array]]
 """What a kernel reports of a step -> what is stored of it, beside the plaquette."""
 
 
-def fill(config: settings.Experiment, name: str, kernel: Kernel, columns: Columns, salt: int) -> ensembles.Ensemble:
-  """Fill the ensemble `name` with streams, lengths and thinning of config.hmc, from where it stands.
+def fill(
+  run: Run, theory: Theory, name: str, kernel: Kernel, columns: Columns, plan: HMC, salt: int
+) -> ensembles.Ensemble:
+  """Fill the ensemble `name` with the plan's streams, lengths and thinning, from where it stands.
 
   Stored are every thin-th configuration of each stream, and plaquette and `columns` of all steps. A part holds `thin` steps
   of all streams, or a multiple, and ends with the configurations that the next one starts from. salt: makes its random
   numbers those of no other ensemble; it uses salt and salt + 1.
   """
-  folder, dtype = environment.claim(config), systems.dtype(config.precision)
-  store = environment.store(config, folder / name)
-  advance = _advance(config, kernel, columns, salt)
-  total, per_part = config.hmc.trajectories, config.hmc.thin * _parts_together(config)
+  store, advance = run.store(name), _advance(run.key(salt), kernel, columns, plan)
+  total, per_part = plan.trajectories, plan.thin * _parts_together(plan)
   done = store.num_parts * per_part
-  u = _last(store) if done else _thermalised(config, name, advance, dtype, salt + 1)
-  progress = environment.Progress(f"{name} steps", total, done)
+  u = _last(store) if done else _thermalised(run.key(salt + 1), run.dtype, theory, name, advance, plan)
+  progress = Progress(f"{name} steps", total, done)
   while done < total:
     clock = time.process_time()
-    u, out = advance(u, config.hmc.thermalisation + done, per_part)
+    u, out = advance(u, plan.thermalisation + done, per_part)
     store.append(out, {"cpu_seconds": time.process_time() - clock})
     done += per_part
     note = f"acceptance {out['accepted'].mean():.3f}" if "accepted" in out else ""
@@ -47,18 +50,18 @@ def fill(config: settings.Experiment, name: str, kernel: Kernel, columns: Column
   return store
 
 
-def _parts_together(config: settings.Experiment) -> int:
+def _parts_together(plan: HMC) -> int:
   """How many stored configurations per stream go in one part: a divisor of their number, at most 8.
 
   Where possible of the thermalisation's too, so that one compiled program serves both.
   """
-  stored, discarded = config.hmc.trajectories // config.hmc.thin, config.hmc.thermalisation
-  return math.gcd(stored, 8 if discarded % config.hmc.thin else math.gcd(discarded // config.hmc.thin, 8))
+  stored, discarded = plan.trajectories // plan.thin, plan.thermalisation
+  return math.gcd(stored, 8 if discarded % plan.thin else math.gcd(discarded // plan.thin, 8))
 
 
-def _advance(config: settings.Experiment, kernel: Kernel, columns: Columns, salt: int):
+def _advance(root: Key, kernel: Kernel, columns: Columns, plan: HMC):
   """(u [streams], first step, count) -> (u, arrays by name), all streams at once."""
-  thin, root = config.hmc.thin, jax.random.fold_in(jax.random.key(config.seed), salt)
+  thin = plan.thin
 
   def one_stream(steps: Array, u: Array, stream: Array) -> tuple[Array, dict[str, Array]]:
     def step(u: Array, index: Array) -> tuple[Array, dict[str, Array]]:
@@ -73,31 +76,30 @@ def _advance(config: settings.Experiment, kernel: Kernel, columns: Columns, salt
     u, (kept, rows) = jax.lax.scan(block, u, steps)
     return u, {"u": kept} | rows
 
-  chunk = -(-config.hmc.streams // jax.local_device_count())
+  chunk = -(-plan.streams // jax.local_device_count())
   mapped = distributed.parallel_map(one_stream, chunk, num_shared=1)
 
   def advance(u: Array, first: int, count: int) -> tuple[Array, dict[str, np.ndarray]]:
     groups = (first + jnp.arange(count)).reshape(-1, min(thin, count))
-    u, out = jax.device_get(mapped(groups, u, jnp.arange(config.hmc.streams)))
+    u, out = jax.device_get(mapped(groups, u, jnp.arange(plan.streams)))
     # [streams, kept, ...] -> one row of an ensemble per kept configuration and stream.
     return u, {name: x.reshape(-1, *x.shape[2:]) for name, x in out.items()}
 
   return advance
 
 
-def _thermalised(config: settings.Experiment, name: str, advance, dtype: jnp.dtype, salt: int) -> Array:
+def _thermalised(root: Key, dtype: jnp.dtype, theory: Theory, name: str, advance, plan: HMC) -> Array:
   """Haar-random starts after the thermalisation."""
-  theory = config.theory
   prior = priors.haar(theory.nc, theory.lattice, dtype)
-  keys = distributed.item_keys(jax.random.fold_in(jax.random.key(config.seed), salt), 0, 0, config.hmc.streams)
+  keys = distributed.item_keys(root, 0, 0, plan.streams)
   u = jax.jit(jax.vmap(prior.sample))(keys)
-  piece = config.hmc.thin * _parts_together(config)
-  progress = environment.Progress(f"{name} thermalisation", config.hmc.thermalisation)
+  piece = plan.thin * _parts_together(plan)
+  progress = Progress(f"{name} thermalisation", plan.thermalisation)
   done = 0
-  while done < config.hmc.thermalisation:
-    count = min(piece, config.hmc.thermalisation - done)
+  while done < plan.thermalisation:
+    count = min(piece, plan.thermalisation - done)
     # Steps come in groups of the thinning; what is left over is a group of its own, and another program.
-    count = count - count % config.hmc.thin or count
+    count = count - count % plan.thin or count
     u, _ = advance(u, done, count)
     done += count
     progress.update(done)

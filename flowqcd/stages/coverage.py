@@ -1,4 +1,4 @@
-"""Coverage of every error bar that reports print: `python -m experiments.coverage --output=runs/coverage`."""
+"""Coverage of every error bar that reports print."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from flowqcd.analysis import coverage
 from flowqcd.io import files, metrics
-from flowqcd.runs import environment
-from flowqcd.runs.configuration import field
+from flowqcd.runs import progress
+from flowqcd.runs.tree import field
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,12 +107,12 @@ def run(config: Plan) -> list[Row]:
   for salt, case in chosen:
     found = coverage.measure(case.simulation, config.repetitions, config.seeds, salt)
     new = [Row(case.title, c) for c in found]
-    environment.show("\n".join(map(_line, new)))
+    progress.show("\n".join(map(_line, new)))
     rows += new
   metrics.write_json(folder / "coverage.json", {"rows": [{"case": row.title} | row.found._asdict() for row in rows]})
   with files.atomic(folder / "coverage.md", overwrite=True) as handle:
     handle.write(markdown(rows).encode())
-  environment.show(f"{folder / 'coverage.md'}: {len(rows)} lines in {time.monotonic() - clock:.0f} s")
+  progress.show(f"{folder / 'coverage.md'}: {len(rows)} lines in {time.monotonic() - clock:.0f} s")
   return rows
 
 

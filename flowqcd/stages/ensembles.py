@@ -1,4 +1,4 @@
-"""Check and mend stored ensembles: `python -m experiments.ensembles verify PATH`, or `repair PATH`.
+"""Check and mend stored ensembles: `verify PATH`, or `repair PATH`.
 
 PATH is a run's folder, an ensemble's, or an exported file. verify lists every part as ok, damaged, missing, or without a
 digest (of an earlier version; then damaged only where HDF5 cannot read it), and ends with status 1 where a part is damaged
@@ -9,10 +9,9 @@ them; nothing is deleted. The run, started again, goes on from the part before.
 from __future__ import annotations
 
 import pathlib
-import sys
-from collections.abc import Sequence
 
 from flowqcd.io import ensembles, locks
+from flowqcd.runs import progress
 
 _DERIVED = (
   "wilson_flow.json",
@@ -32,7 +31,7 @@ def verify(path: pathlib.Path) -> bool:
   else:
     states = {str(store.path / name): state for store in _stores(path) for name, state in store.states().items()}
   for name, state in states.items():
-    sys.stdout.write(f"{state:9}  {name}\n")
+    progress.show(f"{state:9}  {name}")
   return not {"damaged", "missing"} & set(states.values())
 
 
@@ -53,9 +52,9 @@ def repair(path: pathlib.Path) -> list[ensembles.Repair]:
   moved = [result for result in done if result.moved]
   derived = [name for name in _DERIVED if (run / name).exists()]
   if moved and derived:
-    _say(f"{run}: {', '.join(derived)} may come from what was moved; make them anew once the run has gone on")
+    progress.show(f"{run}: {', '.join(derived)} may come from what was moved; make them anew once the run has gone on")
   if not moved:
-    _say(f"{path}: no part is damaged")
+    progress.show(f"{path}: no part is damaged")
   return moved
 
 
@@ -69,7 +68,7 @@ def _repaired(store: ensembles.Ensemble) -> list[ensembles.Repair]:
     beside.close()
   for result in done:
     if result.moved:
-      _say(
+      progress.show(
         f"{result.aside.parent}: {result.moved[0]} to {result.moved[-1]} moved to {result.aside.name}; {result.kept} kept"
       )
   return done
@@ -81,18 +80,3 @@ def _stores(path: pathlib.Path) -> list[ensembles.Ensemble]:
   if not records:
     raise ensembles.EnsembleError(f"{path} is no ensemble, and no folder of ensembles")
   return [ensembles.Ensemble.open(record.parent) for record in records]
-
-
-def _say(text: str) -> None:
-  sys.stdout.write(text + "\n")
-
-
-def run(words: Sequence[str]) -> None:
-  """verify PATH, or repair PATH. Raises ValueError for other words."""
-  if len(words) != 2 or words[0] not in ("verify", "repair"):
-    raise ValueError("say `verify PATH` or `repair PATH`, with a run's folder, an ensemble's, or an exported file")
-  path = pathlib.Path(words[1])
-  if words[0] == "repair":
-    repair(path)
-  elif not verify(path):
-    sys.exit(1)

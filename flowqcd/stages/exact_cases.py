@@ -2,118 +2,27 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
-from flowqcd import distributed
-from flowqcd.analysis import statistics, weights
 from flowqcd.flows import residual, trivializing
-from flowqcd.lattice import group, integrators, loops, sites
+from flowqcd.lattice import group, integrators, loops
 from flowqcd.mcmc import annealing, flowed, heatbath, hmc, link, link_flow, metropolis
-from flowqcd.models import joint, marginal, priors
-from flowqcd.runs import settings, systems
-from flowqcd.theory import determinant, gauge, observables, pseudofermion, torus
+from flowqcd.models import marginal, priors
+from flowqcd.stages import exact_quarks
+from flowqcd.stages.exact_sampling import LATTICE, Case, Measurements, chain, haar, weighted
+from flowqcd.theory import gauge, observables, torus
 from flowqcd.types import Array, Flow, Kernel, Key, Params
-
-Measurements = dict[str, Array]
-Estimates = dict[str, statistics.Estimate]
-Draw = Callable[[Key], Measurements]
-"""One independent item: of a chain, means over a stream; of weighted samples, observables, and log_w among them."""
-
-
-class Case(NamedTuple):
-  """A sampler on a theory.
-
-  draw: one item; estimate: {name: [items, ...]} of all items -> estimates; known: exact answers, or the name of a case that
-  is a reference and has the rest. chunk: items that run together on a device.
-  """
-
-  name: str
-  draw: Draw
-  estimate: Callable[[Mapping[str, np.ndarray]], Estimates]
-  known: Mapping[str, float] | str
-  chunk: int = 16
-
-
-class Sampled(NamedTuple):
-  """Estimates from `num` items, and the seconds that these took, without compiling."""
-
-  estimates: Estimates
-  num: int
-  seconds: float
-
-
-def sample(case: Case, key: Key, seconds: float) -> Sampled:
-  """Items until the time is used, two batches at least; item i has the key of i, so that a number gives the same again."""
-  run = distributed.parallel_map(case.draw, case.chunk)
-  size = case.chunk * jax.local_device_count()
-  batch = lambda i: run(distributed.item_keys(key, 0, i * size, size))
-  parts, clock = [batch(0)], time.monotonic()  # The first one compiles.
-  while len(parts) < 2 or time.monotonic() - clock < seconds:
-    parts.append(batch(len(parts)))
-  found = {name: np.concatenate([part[name] for part in parts]).astype(float) for name in parts[0]}
-  return Sampled(case.estimate(found), len(parts) * size, time.monotonic() - clock)
-
-
-def _stream_means(found: Mapping[str, np.ndarray]) -> Estimates:
-  return {name: statistics.mean_of_streams(x[:, None]) for name, x in found.items()}
-
-
-def _reweighted(found: Mapping[str, np.ndarray]) -> Estimates:
-  log_w = found["log_w"]
-  means = {n: weights.reweighted_mean_jackknife(log_w, x) for n, x in found.items() if n != "log_w"}
-  return {"ln Z": weights.log_z(log_w), **means}
-
-
-def chain(
-  name: str,
-  kernel: Kernel,
-  start: Draw,
-  measure: Callable,
-  known: Mapping[str, float] | str,
-  steps: int = 160,
-  chunk: int = 16,
-) -> Case:
-  """A Markov chain from `start`; an item is a stream, of which the first fifth is thermalisation."""
-
-  def draw(key: Key) -> Measurements:
-    first, second, third = jax.random.split(key, 3)
-    state = kernel.init(first, start(second))
-
-    def step(state, key):
-      state = kernel.step(key, state).state
-      return state, measure(state.u)
-
-    keys = jax.random.split(third, steps)
-    state, _ = lax.scan(lambda s, k: (kernel.step(k, s).state, None), state, keys[: steps // 5])
-    _, found = lax.scan(step, state, keys[steps // 5 :])
-    return jax.tree.map(lambda x: jnp.mean(x, axis=0), found)
-
-  return Case(name, draw, _stream_means, known, chunk)
-
-
-def weighted(name: str, draw: Draw, known: Mapping[str, float] | str, chunk: int = 64) -> Case:
-  """Independent weighted samples."""
-  return Case(name, draw, _reweighted, known, chunk)
 
 
 def all_cases() -> list[Case]:
   """References stand before the cases that need them."""
   return [*_links(), *(case for nc, beta in ((1, 2.0), (2, 3.0), (3, 4.0)) for case in _torus(nc, beta)),
-          *_quarks(), *_four_dimensions()]  # fmt: skip
-
-
-def _haar(nc: int, lattice: sites.Extents) -> Draw:
-  return priors.haar(nc, lattice, jnp.complex128).sample
-
-
-LATTICE = (4, 4)
+          *exact_quarks.cases(), *_four_dimensions()]  # fmt: skip
 
 
 class Torus(NamedTuple):
@@ -145,7 +54,7 @@ def on_torus(nc: int, beta: float) -> Torus:
 
 def _torus(nc: int, beta: float) -> list[Case]:
   t, label = on_torus(nc, beta), f"SU({nc})" if nc > 1 else "U(1)"
-  action, start = gauge.action(beta), _haar(nc, LATTICE)
+  action, start = gauge.action(beta), haar(nc, LATTICE)
   on = lambda name, kernel, **how: chain(f"{label}, {name}", kernel, start, t.measure, t.known, **how)
   # Steps so coarse that acceptance matters.
   cases = [
@@ -176,7 +85,7 @@ def annealed(name: str, t: Torus, kernel_at: Callable[[Array], Kernel]) -> Case:
 
   def draw(key: Key) -> Measurements:
     first, second = jax.random.split(key)
-    end = run(second, _haar(t.nc, LATTICE)(first), jnp.zeros(()))
+    end = run(second, haar(t.nc, LATTICE)(first), jnp.zeros(()))
     return {"log_w": end.log_w, **t.measure(end.u)}
 
   return weighted(name, draw, t.known)
@@ -201,7 +110,7 @@ def independence(name: str, t: Torus, flow: Flow, params: Params) -> Case:
     u, log_q = model.sample(params, key)
     return metropolis.Proposal(u, -gauge.wilson(u, t.beta) - log_q)
 
-  return chain(name, metropolis.make(propose), _haar(t.nc, LATTICE), t.measure, t.known)
+  return chain(name, metropolis.make(propose), haar(t.nc, LATTICE), t.measure, t.known)
 
 
 def _trivializing(nc: int, beta: float, steps: int) -> tuple[Flow, Params]:
@@ -253,53 +162,6 @@ def _links() -> list[Case]:
   ]
 
 
-def _quarks() -> list[Case]:
-  """Two flavours in two dimensions: exact pure gauge draws with the exact determinant, against everything else."""
-  cases = []
-  for nc, beta, kappa in ((1, 1.0, 0.2), (2, 2.0, 0.16)):
-    theory = settings.Theory(nc=nc, lattice=LATTICE, beta=beta, kappa=kappa, boundary=(-1.0, 1.0))
-    label = "Schwinger model" if nc == 1 else f"SU({nc}) with quarks"
-    reference = f"{label}, reweighted heat bath"
-    measure = lambda u: {"plaquette": observables.mean_plaquette(u), "Polyakov loop": observables.polyakov_loop(u).real}
-    cases.append(weighted(reference, _reweighted_quarks(theory, measure), {}))
-    quarks = {
-      "plain": (pseudofermion.plain(kappa, theory.boundary),),
-      "even/odd": (pseudofermion.even_odd(kappa, theory.boundary),),
-      "Hasenbusch": pseudofermion.hasenbusch(kappa, 0.4, theory.boundary),
-    }
-    for name, parts in quarks.items() if nc == 1 else (("even/odd", quarks["even/odd"]),):
-      kernel = hmc.make(gauge.total(gauge.action(beta), *parts), 1.0, 4)
-      cases.append(chain(f"{label}, HMC, {name}", kernel, _haar(nc, LATTICE), measure, reference, steps=80))
-    cases.append(weighted(f"{label}, joint draws", joint_draws(theory, measure), reference))
-  return cases
-
-
-def _reweighted_quarks(theory: settings.Theory, measure: Callable[[Array], Measurements]) -> Draw:
-  prior = priors.heat_bath(theory.beta, theory.nc, theory.lattice, jnp.complex128, 30)
-
-  def draw(key: Key) -> Measurements:
-    u = prior.sample(key)
-    return {"log_w": 2 * determinant.log_det(u, theory.kappa, theory.boundary), **measure(u)}
-
-  return draw
-
-
-def joint_draws(theory: settings.Theory, measure: Callable[[Array], Measurements]) -> Draw:
-  """The same with the determinant from two pseudofermion draws of the conditional model."""
-  prior = priors.heat_bath(theory.beta, theory.nc, theory.lattice, jnp.complex128, 30)
-  config = settings.Experiment(theory=theory, conditional=settings.Conditional(kind="hopping"))
-  model = systems.conditional_model(config, "double")
-  params = model.init(jax.random.key(0))
-  estimate = joint.log_determinant(model, 2, 2)
-
-  def draw(key: Key) -> Measurements:
-    first, second = jax.random.split(key)
-    u = prior.sample(first)
-    return {"log_w": estimate(params, u, second).log_mean, **measure(u)}
-
-  return draw
-
-
 def _four_dimensions() -> list[Case]:
   """SU(3) on 2^4 sites, where only samplers know the answer."""
   beta, lattice = 5.0, (2, 2, 2, 2)
@@ -307,7 +169,7 @@ def _four_dimensions() -> list[Case]:
     "plaquette": observables.mean_plaquette(u),
     "Polyakov loop^2": jnp.abs(observables.polyakov_loop(u)) ** 2,
   }
-  on = lambda name, kernel, known: chain(f"SU(3) in 4D, {name}", kernel, _haar(3, lattice), measure, known, steps=100)
+  on = lambda name, kernel, known: chain(f"SU(3) in 4D, {name}", kernel, haar(3, lattice), measure, known, steps=100)
   reference = on("heat bath", heatbath.make(beta, 1), {})
   return [
     reference,

@@ -1,4 +1,4 @@
-"""Every sampler against answers that are known: `python -m experiments.exactness --minutes=30`."""
+"""Every sampler against answers that are known."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from scipy import stats
 
 from flowqcd.io import metrics
-from flowqcd.runs import configuration, environment, presets
-from flowqcd.stages import exact_cases
+from flowqcd.runs import progress, session, tree
+from flowqcd.runs.tree import field
+from flowqcd.stages import exact_cases, exact_sampling
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
   """How long, and where results go."""
 
-  minutes: float = configuration.field(30.0, "Minutes of sampling, besides compiling, shared by all cases.")
-  output: str = configuration.field("runs/exactness", "Folder for exactness.json; an older one is replaced.")
-  seed: int = configuration.field(0, "Of all random numbers.")
-  compilation: str = configuration.field("full", "full, or quick: programs compile in two thirds of the time.")
-  cases: str = configuration.field("", "Only those whose name has a match of this regular expression.")
+  minutes: float = field(30.0, "Minutes of sampling, besides compiling, shared by all cases.")
+  output: str = field("runs/exactness", "Folder for exactness.json; an older one is replaced.")
+  seed: int = field(0, "Of all random numbers.")
+  compilation: str = field("full", "full, or quick: programs compile in two thirds of the time.")
+  cases: str = field("", "Only those whose name has a match of this regular expression.")
 
   def __post_init__(self) -> None:
     """Raise ValueError for no time."""
@@ -67,6 +67,8 @@ def summarise(pulls: Sequence[float]) -> Summary:
 
   Failed are p < 1e-4, any |pull| > 4.5, and one that is not finite.
   """
+  from scipy import stats  # slow to import, and only needed here
+
   x = np.asarray(pulls, float)
   chi2 = float(np.sum(x * x))
   p, largest = float(stats.chi2.sf(chi2, len(x))), float(np.max(np.abs(x)))
@@ -78,7 +80,7 @@ def summarise(pulls: Sequence[float]) -> Summary:
 
 
 def compare(
-  case: exact_cases.Case, sampled: exact_cases.Sampled, references: dict[str, exact_cases.Sampled]
+  case: exact_sampling.Case, sampled: exact_sampling.Sampled, references: dict[str, exact_sampling.Sampled]
 ) -> list[Pull]:
   """Pulls of what is known of this case; none of a reference."""
   if isinstance(case.known, str):
@@ -100,7 +102,7 @@ def run(config: Plan) -> Summary:
 
   Raises ValueError where no case has such a name.
   """
-  environment.start(dataclasses.replace(presets.PRESETS["smoke"], precision="double", compilation=config.compilation))
+  session.start(config.compilation)
   every = exact_cases.all_cases()
   wanted = [case for case in every if re.search(config.cases, case.name)]
   if not wanted:
@@ -109,20 +111,20 @@ def run(config: Plan) -> Summary:
   folder = pathlib.Path(config.output)
   folder.mkdir(parents=True, exist_ok=True)
   pulls: list[Pull] = []
-  sampled: dict[str, exact_cases.Sampled] = {}
+  sampled: dict[str, exact_sampling.Sampled] = {}
   root = jax.random.key(config.seed)
-  environment.show(_HEAD)
+  progress.show(_HEAD)
   for salt, case in enumerate(every):
     if case.name not in needed:
       continue
     share = 60 * config.minutes / len(needed)
-    sampled[case.name] = exact_cases.sample(case, jax.random.fold_in(root, salt), share)
+    sampled[case.name] = exact_sampling.sample(case, jax.random.fold_in(root, salt), share)
     new = compare(case, sampled[case.name], sampled)
-    environment.show("\n".join(map(_line, new)) if new else f"{case.name}: a reference, {sampled[case.name].num} items")
+    progress.show("\n".join(map(_line, new)) if new else f"{case.name}: a reference, {sampled[case.name].num} items")
     pulls += new
     _write(folder / "exactness.json", config, pulls)
   summary = summarise([pull.pull for pull in pulls])
-  environment.show(
+  progress.show(
     f"{summary.num} pulls: mean {summary.mean:+.2f} of its error, width {summary.width:.2f}, chi^2 = {summary.chi2:.1f} "
     f"(p = {summary.p_value:.2g}), largest {summary.largest:.1f}: {'passed' if summary.passed else 'FAILED'}"
   )
@@ -130,7 +132,7 @@ def run(config: Plan) -> Summary:
 
 
 def _write(path: pathlib.Path, config: Plan, pulls: Sequence[Pull]) -> None:
-  content: dict[str, Any] = configuration.to_dict(config)
+  content: dict[str, Any] = tree.to_dict(config)
   if pulls:
     content["summary"] = summarise([pull.pull for pull in pulls])._asdict()
   content["pulls"] = [pull._asdict() for pull in pulls]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pathlib
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,11 +13,14 @@ import numpy as np
 
 from flowqcd import distributed
 from flowqcd.analysis import weights
-from flowqcd.io import checkpoint, metrics
+from flowqcd.io import metrics
 from flowqcd.models import zoo
-from flowqcd.runs import environment
+from flowqcd.runs import progress
 from flowqcd.training import loop
 from flowqcd.types import Params
+
+if TYPE_CHECKING:
+  from flowqcd.io import checkpoint
 
 
 def starting(source: str, folder: str, state: loop.State) -> Params:
@@ -25,6 +28,8 @@ def starting(source: str, folder: str, state: loop.State) -> Params:
 
   folder: of the checkpoints, within the run's. Raises ValueError where there are none or they are of another model.
   """
+  from flowqcd.io import checkpoint  # orbax is slow to import, and only needed where something was trained
+
   if source not in zoo.names() and not source.endswith(".safetensors"):
     return checkpoint.read(pathlib.Path(source) / folder, "params", state.params)
   params, wanted = zoo.load(source).params, state.params
@@ -39,6 +44,13 @@ class Phase(NamedTuple):
 
   until: int
   batch: int
+
+
+class Limits(NamedTuple):
+  """Steps whose gradient exceeds max_growth times the usual norm are skipped, and max_bad_steps in a row end training."""
+
+  max_growth: float
+  max_bad_steps: int
 
 
 class Task(NamedTuple):
@@ -63,10 +75,12 @@ def run(task: Task, folder: pathlib.Path, state: loop.State) -> Params:
 
   Raises ValueError where checkpoints are not of this model, Diverged where training cannot go on.
   """
+  from flowqcd.io import checkpoint  # orbax is slow to import, and only needed where something was trained
+
   saver = checkpoint.Checkpointer(folder / task.folder, keep=task.keep)
   if saver.latest_step() is not None:
     state = saver.restore(state)
-    environment.say(f"{task.name}: resumed at step {int(state.step)}")
+    progress.say(f"{task.name}: resumed at step {int(state.step)}")
   state = _steps(task, folder, state, saver)
   saver.close()
   if distributed.is_first_process():
@@ -76,7 +90,7 @@ def run(task: Task, folder: pathlib.Path, state: loop.State) -> Params:
 
 def _steps(task: Task, folder: pathlib.Path, state: loop.State, saver: checkpoint.Checkpointer) -> loop.State:
   last = task.phases[-1].until
-  progress = environment.Progress(task.name, last, int(state.step))
+  shown = progress.Progress(task.name, last, int(state.step))
   # On several hosts the first process alone: opening rewrites the file.
   log, first = folder / f"{task.name}.jsonl", distributed.is_first_process()
   writer = metrics.Writer(log, resume_step=int(state.step)) if first else None
@@ -101,8 +115,8 @@ def _steps(task: Task, folder: pathlib.Path, state: loop.State, saver: checkpoin
         writer.write(step, **row)
       if step % task.checkpoint_every == 0 or step == last:
         saver.save(step, state)
-      shown = " ".join(f"{k} {row[k]:.4g}" for k in ("loss", "draw_variance", "ess", "exact_ess") if k in row)
-      progress.update(step, shown + (f" skipped {row['skipped']}" if row["skipped"] else ""))
+      note = " ".join(f"{k} {row[k]:.4g}" for k in ("loss", "draw_variance", "ess", "exact_ess") if k in row)
+      shown.update(step, note + (f" skipped {row['skipped']}" if row["skipped"] else ""))
   return state
 
 

@@ -1,8 +1,8 @@
-"""Measure the observables of both ensembles: `python -m experiments.measure --preset=...`."""
+"""Observables of stored configurations."""
 
 from __future__ import annotations
 
-import pathlib
+import dataclasses
 import time
 
 import jax
@@ -10,8 +10,10 @@ import numpy as np
 
 from flowqcd import distributed
 from flowqcd.io import ensembles, metrics
-from flowqcd.runs import environment, settings
-from flowqcd.stages import run_hmc, sample
+from flowqcd.runs.folder import Run
+from flowqcd.runs.progress import Progress
+from flowqcd.runs.theories import Theory
+from flowqcd.runs.tree import field
 from flowqcd.theory import observables, wilson_flow
 from flowqcd.types import Array
 
@@ -19,24 +21,24 @@ _NUM_CHECKED = 8
 """Configurations on which the adaptive Wilson flow is compared with a fixed small step."""
 
 
-def run(config: settings.Experiment) -> tuple[ensembles.Ensemble, ensembles.Ensemble]:
-  """Fill `flow-measured` and `hmc-measured`, part by part beside the ensembles, from where they stand.
+@dataclasses.dataclass(frozen=True)
+class Measurement:
+  """Observables of stored configurations."""
 
-  Raises ValueError if the flow's charges depend on the adaptive step by more than 0.01.
-  """
-  environment.start(config)
-  folder = environment.claim(config)
-  measured = tuple(
-    ensemble(config, source, folder / f"{name}-measured")
-    for name, source in (("flow", sample.run(config)), ("hmc", run_hmc.run(config)))
-  )
-  _check_wilson_flow(config, folder)
-  return measured
+  flow_time: float = field(4.0, "Wilson flow time t/a^2 of the topological charge.")
+  tolerance: float = field(1e-3, "Local error of the adaptive flow.")
+  chunk: int = field(4, "Configurations vectorised at once on a device.")
+  bins: int = field(24, "Bins of the histograms.")
+
+  def __post_init__(self) -> None:
+    """Raise ValueError for settings that cannot measure."""
+    if self.flow_time < 0 or self.tolerance <= 0 or self.chunk < 1 or self.bins < 2:
+      raise ValueError("measurement needs flow_time >= 0, tolerance > 0, chunk >= 1, bins >= 2")
 
 
-def observables_of(config: settings.Experiment, u: Array) -> dict[str, Array]:
+def observables_of(theory: Theory, plan: Measurement, u: Array) -> dict[str, Array]:
   """All observables of one configuration [Nd, Nc, Nc, *L], by name; what the theory does not have is left out."""
-  theory, nd = config.theory, len(config.theory.lattice)
+  nd = len(theory.lattice)
   values = {
     "plaquette": observables.plaquette(u),
     "mean_plaquette": observables.mean_plaquette(u),
@@ -45,7 +47,7 @@ def observables_of(config: settings.Experiment, u: Array) -> dict[str, Array]:
   if theory.num_flavours:
     values["pion"] = observables.pion_correlator(u, theory.kappa, theory.boundary)
   # Single precision: rounding is far below the local error that the steps are allowed.
-  flowed = wilson_flow.adaptive(u.astype("complex64"), config.measurement.flow_time, config.measurement.tolerance)
+  flowed = wilson_flow.adaptive(u.astype("complex64"), plan.flow_time, plan.tolerance)
   values["energy"] = observables.energy_density(flowed.u)
   values["flow_steps"] = flowed.steps
   if nd == 4 or (nd == 2 and theory.nc == 1):
@@ -53,12 +55,13 @@ def observables_of(config: settings.Experiment, u: Array) -> dict[str, Array]:
   return values
 
 
-def ensemble(config: settings.Experiment, source: ensembles.Ensemble, path: pathlib.Path) -> ensembles.Ensemble:
-  """Fill `path` with the observables of the stored configurations of `source`, part by part, from where it stands."""
-  store = environment.store(config, path)
-  mapped = distributed.parallel_map(lambda u: observables_of(config, u), config.measurement.chunk)
+def fill(run: Run, theory: Theory, source: ensembles.Ensemble, plan: Measurement) -> ensembles.Ensemble:
+  """Fill `<source>-measured` with the observables of the stored configurations of `source`, part by part, from where it
+  stands."""
+  store = run.store(f"{source.path.name}-measured")
+  mapped = distributed.parallel_map(lambda u: observables_of(theory, plan, u), plan.chunk)
   total, label = source.num_parts, f"measuring {source.path.name}"
-  progress = environment.Progress(f"{label} (parts)", total, store.num_parts)
+  progress = Progress(f"{label} (parts)", total, store.num_parts)
   for part in range(store.num_parts, total):
     clock = time.process_time()
     values = jax.device_get(mapped(source.read_part(part, "u")))
@@ -70,22 +73,23 @@ def ensemble(config: settings.Experiment, source: ensembles.Ensemble, path: path
   return store
 
 
-def _check_wilson_flow(config: settings.Experiment, folder: pathlib.Path) -> None:
-  """Compare charge and energy of the first configurations with a flow at step 0.01; kept in wilson_flow.json."""
-  record = folder / "wilson_flow.json"
+def check_wilson_flow(run: Run, source: ensembles.Ensemble, found: ensembles.Ensemble, plan: Measurement) -> None:
+  """Compare charge and energy of the first configurations with a flow at step 0.01; kept in wilson_flow.json.
+
+  Raises ValueError if charges depend on the adaptive step by more than 0.01.
+  """
+  record = run.folder / "wilson_flow.json"
   if record.exists():
     return
-  store = ensembles.Ensemble.open(folder / "flow")
-  found = ensembles.Ensemble.open(folder / "flow-measured")
-  u = store.read_part(0, "u")[:_NUM_CHECKED]
+  u = source.read_part(0, "u")[:_NUM_CHECKED]
   measures = {"charge": observables.topological_charge, "energy": observables.energy_density}
   measures = {name: measure for name, measure in measures.items() if name in found.names}
 
   def fixed(u: Array) -> dict[str, Array]:
-    flowed = wilson_flow.flow(u, config.measurement.flow_time, 0.01)
+    flowed = wilson_flow.flow(u, plan.flow_time, 0.01)
     return {name: measure(flowed) for name, measure in measures.items()}
 
-  mapped = distributed.parallel_map(fixed, config.measurement.chunk)
+  mapped = distributed.parallel_map(fixed, plan.chunk)
   error = {name: float(np.abs(x - found.read_part(0, name)[: len(u)]).max()) for name, x in mapped(u).items()}
   if error.get("charge", 0.0) > 0.01:
     raise ValueError(

@@ -1,4 +1,4 @@
-"""Trained models as files with cards, after sampling: `python -m experiments.publish --preset=su3_4d`."""
+"""Trained models as files with cards, after sampling."""
 
 from __future__ import annotations
 
@@ -10,88 +10,94 @@ import numpy as np
 from flowqcd.analysis import weights
 from flowqcd.io import ensembles, metrics
 from flowqcd.models import zoo
-from flowqcd.runs import configuration, environment, settings, systems
-from flowqcd.stages import train_conditional
+from flowqcd.runs import families, marginals, progress
+from flowqcd.runs.conditionals import Conditional
+from flowqcd.runs.folder import Run
+from flowqcd.runs.theories import Theory
+from flowqcd.stages.train_conditional import ConditionalTraining
+from flowqcd.stages.training import Training
 from flowqcd.types import Params
 
 _RECIPE = ("training.", "conditional_training.", "optimizer.", "natural.")
 
 
-def run(config: settings.Experiment) -> list[zoo.Model]:
-  """Write what this run has trained, for `flowqcd.models.zoo.load`, into its folder, with the ESS of its samples.
+def has_marginal(links: marginals.Choice, training: Training) -> bool:
+  """Whether a run trains a flow of links that can be published."""
+  return training.num_steps > 0 and links.name in ("trivializing", "spectral") and not links.prior.beta
 
-  model.safetensors has the marginal model, conditional.safetensors the conditional one. Raises ValueError for flows that
-  cannot be published and unfinished runs, FileExistsError where a file is already there.
-  """
-  environment.start(config)
-  folder = environment.claim(config)
-  of_links = config.training.num_steps and config.marginal in ("trivializing", "spectral") and not config.prior.beta
-  networks = config.is_joint and sum(config.conditional_training.steps) and config.conditional.kind == "ptcn"
-  if not of_links and not networks:
-    raise ValueError(
-      "only a trivializing or spectral flow from Haar links, or PTCNs alone, that this run has trained can be published"
-    )
-  store = ensembles.Ensemble.open(folder / "flow")
-  if len(store) < config.sampling.num_samples:
-    raise ValueError(
-      f"{folder} has {len(store)} of {config.sampling.num_samples} samples; finish experiments.sample first"
-    )
-  models, params = [], train_conditional.run(config)  # As sampling has used them, rounded where that was asked for.
-  if of_links:
-    models.append(_write(folder / "model.safetensors", _marginal_card(config, folder, store), params.marginal))
-  if networks:
-    card = _conditional_card(config, folder, store)
-    models.append(_write(folder / "conditional.safetensors", card, params.conditional))
-  return models
+
+def has_conditional(choice: Conditional, theory: Theory, training: ConditionalTraining) -> bool:
+  """Whether a run trains a model of pseudofermions that can be published."""
+  return theory.num_flavours > 0 and sum(training.steps) > 0 and choice.kind == "ptcn"
+
+
+def samples(run: Run, num_samples: int) -> ensembles.Ensemble:
+  """The run's flow samples. Raises ValueError where these are not all there."""
+  store = ensembles.Ensemble.open(run.folder / "flow")
+  if len(store) < num_samples:
+    raise ValueError(f"{run.folder} has {len(store)} of {num_samples} samples; finish `flowqcd sample` first")
+  return store
+
+
+def marginal(
+  run: Run, theory: Theory, links: marginals.Choice, training: Training, store: ensembles.Ensemble, params: Params
+) -> zoo.Model:
+  """Write model.safetensors, for `flowqcd.models.zoo.load`, with the ESS of the samples. Raises FileExistsError."""
+  plan, description = links.family, _description(theory)
+  if plan.betas:
+    pairs = ", ".join(f"({beta:g}, {kappa:g})" for beta, kappa in plan.couplings)
+    description += f"; trained at (beta, kappa) = {pairs}"
+  card = _card(
+    run,
+    theory,
+    "training.jsonl",
+    store.read("log_w"),
+    description=description,
+    flow=dataclasses.asdict(links.settings),
+    family=dataclasses.asdict(families.polynomial(plan)) if plan.betas else None,
+    kind=links.name,
+    configurations=training.num_steps * training.batch * max(1, len(plan.betas)),
+  )
+  return _write(run.folder / "model.safetensors", card, params)
+
+
+def conditional(
+  run: Run,
+  theory: Theory,
+  links: marginals.Choice,
+  choice: Conditional,
+  training: ConditionalTraining,
+  store: ensembles.Ensemble,
+  params: Params,
+) -> zoo.Model:
+  """The same of the conditional model, as conditional.safetensors."""
+  card = _card(
+    run,
+    theory,
+    "conditional.jsonl",
+    store.read("log_w_joint"),
+    description=f"pseudofermions of {_description(theory)}; ESS with the {links.name} flow of links",
+    flow=dataclasses.asdict(choice.ptcn),
+    kind="ptcn_odd" if choice.even_odd else "ptcn",
+    draws=choice.draws,
+    configurations=sum(n * batch for n, batch in zip(training.steps, training.batches)),
+  )
+  return _write(run.folder / "conditional.safetensors", card, params)
 
 
 def _write(path: pathlib.Path, card: zoo.Card, params: Params) -> zoo.Model:
   model = zoo.Model(card, params)
   zoo.save(path, model)
-  environment.say(f"{path}: {card.description}, ess {card.ess:.4f}")
+  progress.say(f"{path}: {card.description}, ess {card.ess:.4f}")
   return model
 
 
-def _marginal_card(config: settings.Experiment, folder: pathlib.Path, store: ensembles.Ensemble) -> zoo.Card:
-  plan, spectral = config.family, config.marginal == "spectral"
-  description = _description(config)
-  if plan.betas:
-    pairs = zip(plan.betas, plan.kappas or [0.0] * len(plan.betas))
-    description += "; trained at (beta, kappa) = " + ", ".join(f"({beta:g}, {kappa:g})" for beta, kappa in pairs)
-  return _card(
-    config,
-    folder / "training.jsonl",
-    store.read("log_w"),
-    description=description,
-    flow=dataclasses.asdict(config.coupling if spectral else config.flow),
-    family=dataclasses.asdict(systems.family_polynomial(config)) if plan.betas else None,
-    kind=config.marginal,
-    configurations=config.training.num_steps * config.training.batch * max(1, len(plan.betas)),
-  )
-
-
-def _conditional_card(config: settings.Experiment, folder: pathlib.Path, store: ensembles.Ensemble) -> zoo.Card:
-  training = config.conditional_training
-  return _card(
-    config,
-    folder / "conditional.jsonl",
-    store.read("log_w_joint"),
-    description=f"pseudofermions of {_description(config)}; ESS with the {config.marginal} flow of links",
-    flow=dataclasses.asdict(config.conditional.ptcn),
-    kind="ptcn_odd" if config.conditional.even_odd else "ptcn",
-    draws=config.conditional.draws,
-    configurations=sum(n * batch for n, batch in zip(training.steps, training.batches)),
-  )
-
-
-def _description(config: settings.Experiment) -> str:
-  theory = config.theory
+def _description(theory: Theory) -> str:
   quarks = f", two flavours of Wilson quarks at kappa = {theory.kappa}" if theory.num_flavours else ""
   return f"SU({theory.nc}) on {'x'.join(map(str, theory.lattice))} at beta = {theory.beta}{quarks}"
 
 
-def _card(config: settings.Experiment, log: pathlib.Path, log_w: np.ndarray, **fields: object) -> zoo.Card:
-  theory = config.theory
+def _card(run: Run, theory: Theory, log: str, log_w: np.ndarray, **fields: object) -> zoo.Card:
   return zoo.Card(
     nc=theory.nc,
     lattice=theory.lattice,
@@ -101,7 +107,7 @@ def _card(config: settings.Experiment, log: pathlib.Path, log_w: np.ndarray, **f
     ess=float(weights.ess(log_w)),
     ess_error=weights.ess_error(log_w),
     num_samples=len(log_w),
-    cpu_seconds=float(metrics.read(log)["cpu_seconds"][-1]),
-    recipe={k: v for k, v in configuration.to_dict(config).items() if k.startswith(_RECIPE)},
+    cpu_seconds=float(metrics.read(run.folder / log)["cpu_seconds"][-1]),
+    recipe={name: value for name, value in run.config.items() if name.startswith(_RECIPE)},
     **fields,
   )

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from flowqcd.runs import configuration, settings
+from flowqcd.runs.theories import Theory
 
 _CAPTIONS = {
   "figure2": "Observables from the reweighted flow and from HMC, and their ratio.",
@@ -41,9 +41,8 @@ def number(value: float, error: float) -> str:
   return f"{value:.{digits}f}({shown})"
 
 
-def markdown(config: settings.Experiment, numbers: Mapping[str, Any], figures: Sequence[str]) -> str:
-  """The whole report. figures: names of PNG files beside it."""
-  theory = config.theory
+def markdown(theory: Theory, settings: Mapping[str, Any], numbers: Mapping[str, Any], figures: Sequence[str]) -> str:
+  """The whole report. settings: {field: value} of the run. figures: names of PNG files beside it."""
   quarks = f"N_f = {theory.num_flavours}, kappa = {theory.kappa}" if theory.num_flavours else "no quarks"
   group = f"SU({theory.nc})" if theory.nc > 1 else "U(1)"
   lattice = "x".join(map(str, theory.lattice))
@@ -54,7 +53,7 @@ def markdown(config: settings.Experiment, numbers: Mapping[str, Any], figures: S
     _costs(numbers),
     *(f"![{_CAPTIONS[name]}]({name}.png)\n\n*{_CAPTIONS[name]}*\n" for name in figures),
     "## Configuration\n",
-    "\n".join(f"- `{key}`: {value}" for key, value in configuration.to_dict(config).items()),
+    "\n".join(f"- `{key}`: {value}" for key, value in settings.items()),
   ]
   return "\n".join(parts) + "\n"
 

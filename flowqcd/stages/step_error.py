@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import pathlib
 from collections.abc import Callable
 
@@ -15,26 +14,30 @@ from flowqcd.flows import trivializing
 from flowqcd.io import metrics
 from flowqcd.mcmc import hmc
 from flowqcd.models import marginal
-from flowqcd.runs import settings, systems
-from flowqcd.types import Action, Array, Kernel, Key, Params
+from flowqcd.runs import marginals, theories
+from flowqcd.runs.folder import Run
+from flowqcd.runs.theories import Theory
+from flowqcd.types import Action, Array, FlowResult, Kernel, Key, Params
 
 _NUM_CHECKED = 16
 _MOST_DEVIATION = 0.01
 """What the step error may do to ln w between samples; their weights are wrong by as much."""
 
+Path = Callable[[int], Callable[[Array, Array, Array], FlowResult]]
+"""Steps -> (u, old coupling, new one) -> the links carried along a fitted flow between couplings."""
 
-def check_flow(config: settings.Experiment, params: Params, folder: pathlib.Path) -> None:
+
+def check_flow(run: Run, theory: Theory, links: marginals.Choice, params: Params, chunk: int) -> None:
   """Compare ln w with that of a flow of twice the steps, quarks to leading order; kept in flow_steps.json.
 
   A training whose flow is too coarse gains from the step error itself, so that only this tells good weights from bad.
-  Raises ValueError if the difference varies by more than 0.01; its mean is an error of ln Z. Spectral flows have no steps.
+  Raises ValueError if the difference varies by more than 0.01; its mean is an error of ln Z. Flows without steps pass.
   """
-  record = folder / "flow_steps.json"
-  if config.marginal != "trivializing" or record.exists():
+  record, finer = run.folder / "flow_steps.json", marginals.finer(links)
+  if finer is None or record.exists():
     return
-  dtype, target = systems.dtype(config.precision), systems.flow_target(config.theory)
-  finer = dataclasses.replace(config, flow=dataclasses.replace(config.flow, steps=2 * config.flow.steps))
-  models = [systems.marginal_model(c, dtype) for c in (config, finer)]
+  target = theories.flow_target(theory)
+  models = [marginals.model(choice, theory, run.dtype) for choice in (links, finer)]
 
   def log_w(model: marginal.Marginal, params: Params, key: Key) -> Array:
     sample = model.sample(params, key)
@@ -44,25 +47,24 @@ def check_flow(config: settings.Experiment, params: Params, folder: pathlib.Path
     coarse, fine = (log_w(model, params, key) for model in models)
     return coarse - fine
 
-  found = distributed.parallel_map(difference, config.sampling.chunk, num_shared=1)(params, _keys(config, 3))
-  _conclude(found, record, f"flow.steps = {config.flow.steps} is", "raise flow.steps and train anew")
+  found = distributed.parallel_map(difference, chunk, num_shared=1)(params, _keys(run, 3))
+  _conclude(found, record, f"flow.steps = {links.settings.steps} is", "raise flow.steps and train anew")
 
 
 def check_path(
-  config: settings.Experiment,
+  run: Run,
   start: marginal.Marginal,
-  coefficients: np.ndarray,
+  path: Path,
   couplings: np.ndarray,
   action_at: Callable[[Array], Action],
   kernel_at: Callable[[Array], Kernel],
   params: Params,
-  folder: pathlib.Path,
+  chunk: int,
 ) -> None:
   """The same for the flows between stages of annealing, one step each, summed over all stages; kept in path_steps.json."""
-  record = folder / "path_steps.json"
+  record = run.folder / "path_steps.json"
   if record.exists():
     return
-  path = lambda steps: trivializing.path(coefficients, config.theory.lattice, steps, config.annealing.loops)
   coarse, fine = path(1), path(2)
 
   def difference(params: Params, key: Key) -> Array:
@@ -80,13 +82,13 @@ def check_path(
     items = (jax.random.split(second, len(couplings) - 1), at[:-1], at[1:])
     return jax.lax.scan(stage, (u, jnp.zeros((), u.real.dtype)), items)[0][1]
 
-  found = distributed.parallel_map(difference, config.sampling.chunk, num_shared=1)(params, _keys(config, 12))
-  _conclude(found, record, f"annealing.stages = {config.annealing.stages} are", "raise annealing.stages")
+  found = distributed.parallel_map(difference, chunk, num_shared=1)(params, _keys(run, 12))
+  _conclude(found, record, f"annealing.stages = {len(couplings) - 1} are", "raise annealing.stages")
 
 
-def _keys(config: settings.Experiment, stream: int) -> Key:
+def _keys(run: Run, salt: int) -> Key:
   """Those of the first samples."""
-  return distributed.item_keys(jax.random.fold_in(jax.random.key(config.seed), stream), 0, 0, _NUM_CHECKED)
+  return distributed.item_keys(run.key(salt), 0, 0, _NUM_CHECKED)
 
 
 def _conclude(difference: np.ndarray, record: pathlib.Path, what: str, remedy: str) -> None:

@@ -9,19 +9,22 @@ import numpy as np
 import pytest
 from benchmarks.conftest import Target
 
+from flowqcd import presets
 from flowqcd.analysis import statistics, weights
+from flowqcd.experiment import Experiment
 from flowqcd.mcmc import heatbath, hmc, link_flow
 from flowqcd.models import joint, priors
-from flowqcd.runs import presets, settings, systems
+from flowqcd.runs import conditionals, marginals, session
+from flowqcd.runs import trajectories as plans
 from flowqcd.theory import gauge, observables, pseudofermion
 
 LATTICE = (4, 4, 4, 4)
 BASE = presets.PRESETS["reproduce"]
 
 
-def trajectories(config: settings.Experiment, streams: int, count: int):
+def trajectories(config: Experiment, streams: int, count: int):
   """(u [streams], key) -> (u, (dH, accepted, plaquette) [count, streams])."""
-  kernel = systems.hmc_kernel(config)
+  kernel = plans.kernel(config.theory, config.hmc, config.precision)
 
   def run(u, key):
     def body(u, key):
@@ -33,8 +36,8 @@ def trajectories(config: settings.Experiment, streams: int, count: int):
   return run
 
 
-def starts(config: settings.Experiment, streams: int):
-  dtype = systems.dtype(config.precision)
+def starts(config: Experiment, streams: int):
+  dtype = session.dtype(config.precision)
   return jax.vmap(priors.haar(3, config.theory.lattice, dtype).sample)(jax.random.split(jax.random.key(0), streams))
 
 
@@ -68,12 +71,13 @@ def test_sweeps(kernel, name):
   kernel(run, u, jax.random.key(2), items=8 * 16)
 
 
-def weigh(config: settings.Experiment):
+def weigh(config: Experiment):
   """key -> ln w of a sample of the joint model."""
-  dtype = systems.dtype(config.precision)
-  model, quarks = systems.marginal_model(config, dtype), systems.conditional_model(config, config.precision)
-  params = systems.in_precision(model.init(jax.random.key(0)), dtype)
-  inner = systems.in_precision(quarks.init(jax.random.key(0)), dtype)
+  dtype = session.dtype(config.precision)
+  model = marginals.model(config.links, config.theory, dtype)
+  quarks = conditionals.model(config.conditional, config.theory, config.precision)
+  params = session.in_precision(model.init(jax.random.key(0)), dtype)
+  inner = session.in_precision(quarks.init(jax.random.key(0)), dtype)
   estimate = joint.log_determinant(quarks, config.conditional.draws, config.conditional.chunk)
 
   def one(key):
@@ -84,7 +88,7 @@ def weigh(config: settings.Experiment):
   return one
 
 
-def flow_config(precision: str, steps: int, draws: int) -> settings.Experiment:
+def flow_config(precision: str, steps: int, draws: int) -> Experiment:
   return dataclasses.replace(
     BASE,
     precision=precision,
@@ -98,8 +102,8 @@ def flow_config(precision: str, steps: int, draws: int) -> settings.Experiment:
 def test_flow(kernel, precision, steps):
   """A sample of the marginal model."""
   config = flow_config(precision, steps, 1)
-  model = systems.marginal_model(config, systems.dtype(precision))
-  params = systems.in_precision(model.init(jax.random.key(0)), systems.dtype(precision))
+  model = marginals.model(config.links, config.theory, session.dtype(precision))
+  params = session.in_precision(model.init(jax.random.key(0)), session.dtype(precision))
   kernel(jax.vmap(lambda key: model.sample(params, key)), jax.random.split(jax.random.key(1), 8), items=8)
 
 
@@ -139,16 +143,18 @@ def test_accuracy_in_single_precision(report):
   """ln w of one Runge-Kutta step in single precision against four in double, at the same random fields."""
   cheap, exact = flow_config("single", 1, 1), flow_config("double", 4, 1)
   prior = priors.haar(3, LATTICE, jnp.complex128)
-  quarks = systems.conditional_model(exact, "double")
+  quarks = conditionals.model(exact.conditional, exact.theory, "double")
   params = quarks.init(jax.random.key(0))
 
   def one(key):
     z = prior.sample(key)
-    u, logdet = systems.link_flow(exact).forward(systems.link_flow(exact).init(key), z)
+    u, logdet = marginals.flow(exact.links, exact.theory).forward(
+      marginals.flow(exact.links, exact.theory).init(key), z
+    )
     phi = quarks.draw(params, u, key).phi
     weigh = lambda config, u, logdet: logdet - gauge.wilson(u, config.theory.beta) + _log_w_of_draw(config, u, phi)
-    near, near_logdet = systems.link_flow(cheap).forward(
-      systems.in_precision(systems.link_flow(cheap).init(key), jnp.complex64), z.astype(jnp.complex64)
+    near, near_logdet = marginals.flow(cheap.links, cheap.theory).forward(
+      session.in_precision(marginals.flow(cheap.links, cheap.theory).init(key), jnp.complex64), z.astype(jnp.complex64)
     )
     return weigh(exact, u, logdet), weigh(cheap, near, near_logdet)
 
@@ -158,10 +164,10 @@ def test_accuracy_in_single_precision(report):
   report({"items": 32, "value": float(error.std())}, Target("value", 1e-3), note)
 
 
-def _log_w_of_draw(config: settings.Experiment, u, phi):
+def _log_w_of_draw(config: Experiment, u, phi):
   """-S_pf - log q at given pseudofermions, in the precision of u."""
-  quarks = systems.conditional_model(config, config.precision)
-  params = systems.in_precision(quarks.init(jax.random.key(0)), u.dtype)
+  quarks = conditionals.model(config.conditional, config.theory, config.precision)
+  params = session.in_precision(quarks.init(jax.random.key(0)), u.dtype)
   phi = jax.tree.map(lambda x: x.astype(u.dtype), phi)
   action = pseudofermion.even_odd(config.theory.kappa, config.theory.boundary, tolerances=(1e-5, 1e-5))
   return -action.value(u, phi[0]) - quarks.log_prob(params, u, phi)

@@ -8,7 +8,7 @@ import pytest
 from benchmarks.bench_kernels import WILSON, links, spinors
 from benchmarks.bench_sampling import BASE, starts, trajectories
 
-from flowqcd.runs import systems
+from flowqcd.runs import marginals, session
 from flowqcd.theory import dirac, gauge
 
 EXTENTS = pytest.mark.parametrize("extent", [4, 6, 8, 12])
@@ -42,8 +42,8 @@ def test_hmc_volume(kernel, extent, flavours):
 def test_flow_volume(kernel, extent):
   """A sample of the trivializing flow."""
   config = dataclasses.replace(BASE, theory=theory(extent, 2), precision="single")
-  model = systems.marginal_model(config, jnp.dtype("complex64"))
-  params = systems.in_precision(model.init(jax.random.key(0)), jnp.complex64)
+  model = marginals.model(config.links, config.theory, jnp.dtype("complex64"))
+  params = session.in_precision(model.init(jax.random.key(0)), jnp.complex64)
   kernel(lambda key: model.sample(params, key), jax.random.key(1))
 
 
@@ -56,6 +56,6 @@ def test_hmc_batch(kernel, batch):
 @BATCHES
 def test_flow_batch(kernel, batch):
   config = dataclasses.replace(BASE, precision="single")
-  model = systems.marginal_model(config, jnp.dtype("complex64"))
-  params = systems.in_precision(model.init(jax.random.key(0)), jnp.complex64)
+  model = marginals.model(config.links, config.theory, jnp.dtype("complex64"))
+  params = session.in_precision(model.init(jax.random.key(0)), jnp.complex64)
   kernel(jax.vmap(lambda key: model.sample(params, key)), jax.random.split(jax.random.key(1), batch), items=batch)

@@ -1,4 +1,4 @@
-"""Gradients of the paper's two models, complex64; `experiments.profile_training` splits them into parts."""
+"""Gradients of the paper's two models, complex64; `flowqcd profile_training` splits them into parts."""
 
 import dataclasses
 
@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import pytest
 from benchmarks.conftest import Target
 
-from flowqcd import distributed
+from flowqcd import distributed, presets
 from flowqcd.flows import coupling, ptcn
-from flowqcd.runs import presets, systems
-from flowqcd.stages import train_conditional, train_marginal
+from flowqcd.runs import conditionals, marginals, session
+from flowqcd.stages import targets, train_conditional, train_marginal
 from flowqcd.training import objectives
 
 PAPER = presets.PRESETS["paper"]
@@ -20,8 +20,10 @@ def test_marginal_gradient_compiles(kernel):
   """48 layers, eight configurations; operations of direct convolutions alone, with one recomputation."""
   size = 8
   config = dataclasses.replace(PAPER, training=dataclasses.replace(PAPER.training, batch=size, chunk=size))
-  setup = train_marginal.prepare(config)
-  gradient = objectives.reverse_kl(setup.model, systems.training_target(config), config.training.path_gradient)
+  setup = train_marginal.prepare(config.seed, config.theory, config.links, config.training, config.optimizer)
+  gradient = objectives.reverse_kl(
+    setup.model, targets.target(config.theory, config.training), config.training.path_gradient
+  )
   nets = coupling.networks(config.coupling, config.theory.nc, config.theory.lattice)
   operations = 4 * config.coupling.layers * sum(net.operations for net in nets)
   keys = distributed.item_keys(jax.random.key(0), 0, 0, size)
@@ -35,10 +37,10 @@ def test_conditional_gradient_compiles(kernel, draws, path):
   """36 layers of six hops at one configuration of the trivializing flow; three times the operations of the hops forward."""
   config = dataclasses.replace(PAPER, marginal="trivializing")
   training = config.conditional_training
-  model = systems.conditional_model(config, training.precision, training.mu0)
-  links = systems.marginal_model(config, jnp.dtype("complex64"))
-  propose = train_conditional.proposals(config, links)
-  params, fixed = (systems.in_precision(m.init(jax.random.key(0)), jnp.complex64) for m in (model, links))
+  model = conditionals.model(config.conditional, config.theory, training.precision, training.mu0)
+  links = marginals.model(config.links, config.theory, jnp.dtype("complex64"))
+  propose = train_conditional.proposals(config.theory, links)
+  params, fixed = (session.in_precision(m.init(jax.random.key(0)), jnp.complex64) for m in (model, links))
   run = objectives.conditional_kl(propose, model, draws, path)
   kernel(
     run, params, distributed.item_keys(jax.random.key(0), 0, 0, 1)[0], fixed, items=draws,

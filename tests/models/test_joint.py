@@ -10,31 +10,31 @@ from fields import initial, links, normal
 from programs import slow
 
 from flowqcd.analysis import weights
-from flowqcd.flows import coupling, ptcn
+from flowqcd.flows import ptcn
 from flowqcd.mcmc import metropolis
 from flowqcd.models import conditional, joint
-from flowqcd.runs import settings, systems
+from flowqcd.runs import conditionals
+from flowqcd.runs.conditionals import Conditional
+from flowqcd.runs.theories import Theory
 from flowqcd.theory import determinant, dirac, pseudofermion
 from flowqcd.training import loop, objectives, optimizer
 from flowqcd.types import ConditionalFlow, LinearFlow
 
-SCHWINGER = settings.Theory(nc=1, lattice=(4, 4), beta=1.0, kappa=0.2, boundary=(-1.0, 1.0))
-SU3 = settings.Theory(nc=3, lattice=(4, 4), beta=3.0, kappa=0.15, boundary=(-1.0, 1.0))
-FOUR = settings.Theory(nc=2, lattice=(2, 2, 2, 4), beta=1.0, kappa=0.08)
+SCHWINGER = Theory(nc=1, lattice=(4, 4), beta=1.0, kappa=0.2, boundary=(-1.0, 1.0))
+SU3 = Theory(nc=3, lattice=(4, 4), beta=3.0, kappa=0.15, boundary=(-1.0, 1.0))
+FOUR = Theory(nc=2, lattice=(2, 2, 2, 4), beta=1.0, kappa=0.08)
 SMALL = ptcn.Config(layers=8, hops=2, copies=2, trunk=2)
 CHOICES = {
-  "hopping": settings.Conditional(kind="hopping"),
-  "full": settings.Conditional(kind="hopping", even_odd=False),
-  "both": settings.Conditional(kind="both", ptcn=SMALL),
-  "networks": settings.Conditional(kind="ptcn", ptcn=SMALL, even_odd=False),
-  "hasenbusch": settings.Conditional(kind="hopping", hasenbusch_mass=0.4),
+  "hopping": Conditional(kind="hopping"),
+  "full": Conditional(kind="hopping", even_odd=False),
+  "both": Conditional(kind="both", ptcn=SMALL),
+  "networks": Conditional(kind="ptcn", ptcn=SMALL, even_odd=False),
+  "hasenbusch": Conditional(kind="hopping", hasenbusch_mass=0.4),
 }
 
 
 def _model(theory, choice, mu0=0.0):
-  coupled = coupling.Config(width=2)  # The links' flow plays no part, but has to fit the lattice.
-  config = settings.Experiment(theory=theory, marginal="spectral", coupling=coupled, conditional=CHOICES[choice])
-  return systems.conditional_model(config, "double", mu0)
+  return conditionals.model(CHOICES[choice], theory, "double", mu0)
 
 
 @pytest.mark.parametrize(

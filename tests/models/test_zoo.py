@@ -7,11 +7,9 @@ import pytest
 import safetensors.numpy
 from programs import slow
 
-from flowqcd import distributed
+from flowqcd import commands, distributed, presets
 from flowqcd.analysis import weights
 from flowqcd.models import joint, zoo
-from flowqcd.runs import presets
-from flowqcd.stages import publish, sample, train_conditional
 from flowqcd.theory import determinant, gauge
 
 # Their parameters are what they were, or would not be loaded; so one of each kind says what the code makes of them.
@@ -78,9 +76,9 @@ def test_networks_are_published_as_they_are_sampled(tmp_path):
     sampling=dataclasses.replace(base.sampling, num_samples=64, num_haar=0),
     output=str(tmp_path / "run"),
   )
-  store = sample.run(config)
-  links, fermions = publish.run(config)
-  trained = train_conditional.run(config)
+  store = commands.sample(config)
+  links, fermions = commands.publish(config)
+  trained = commands.train_conditional(config)
   assert (links.card.kind, fermions.card.kind) == ("spectral", "ptcn")
   assert fermions.card.draws == 8 and links.card.configurations == 64
   assert links.card.ess == float(weights.ess(store.read("log_w")))
@@ -113,10 +111,10 @@ def test_networks_are_published_as_they_are_sampled(tmp_path):
     ),
     output=str(tmp_path / "other"),
   )
-  jax.tree.map(np.testing.assert_array_equal, train_conditional.run(other), trained)
+  jax.tree.map(np.testing.assert_array_equal, commands.train_conditional(other), trained)
   wrong = dataclasses.replace(other.training, start_from="su3-4d-beta2")
   with pytest.raises(ValueError, match="'su3-4d-beta2' has not the parameters"):
-    train_conditional.run(dataclasses.replace(other, training=wrong, output=str(tmp_path / "wrong")))
+    commands.train_conditional(dataclasses.replace(other, training=wrong, output=str(tmp_path / "wrong")))
 
 
 def test_rounding():
@@ -148,17 +146,17 @@ def test_publish_and_read(tmp_path):
     sampling=dataclasses.replace(base.sampling, num_samples=128, batch=64),
     output=str(tmp_path / "run"),
   )
-  sample.run(config)
-  (model,) = publish.run(config)
+  commands.sample(config)
+  (model,) = commands.publish(config)
   again = zoo.load(tmp_path / "run" / "model.safetensors")
   assert again.card == model.card
   np.testing.assert_array_equal(again.params["deviation"], model.params["deviation"])
   assert np.abs(again.params["deviation"]).max() > 0
   assert again.flow((5, 4)) is not None
   with pytest.raises(FileExistsError):
-    publish.run(config)
+    commands.publish(config)
   with pytest.raises(ValueError, match="that this run has trained can be published"):
-    publish.run(dataclasses.replace(presets.PRESETS["reproduce"], output=str(tmp_path / "other")))
+    commands.publish(dataclasses.replace(presets.PRESETS["reproduce"], output=str(tmp_path / "other")))
 
 
 def test_bad_files(tmp_path):

@@ -8,13 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from flowqcd import commands, experiment, presets
 from flowqcd.analysis import weights
 from flowqcd.flows import trivializing
 from flowqcd.io import ensembles
 from flowqcd.mcmc import annealing, heatbath
-from flowqcd.runs import presets, systems
-from flowqcd.runs.settings import Annealing, Sampling
-from flowqcd.stages import anneal, sample, step_error
+from flowqcd.runs import marginals
+from flowqcd.stages import step_error
+from flowqcd.stages.annealing import Annealing
+from flowqcd.stages.sample import Sampling
 from flowqcd.theory import gauge, observables, torus
 
 
@@ -31,7 +33,7 @@ def _config(folder):
 
 def test_exact_results_and_going_on(tmp_path):
   config = _config(tmp_path / "run")
-  found = anneal.run(config)
+  found = commands.anneal(config)
   exact = torus.exact(3, 3.0, 16)
   assert found["ess"] > 0.8
   assert abs(found["log_z"] - exact.log_z) < 4 * found["log_z_err"] < 0.1
@@ -41,7 +43,7 @@ def test_exact_results_and_going_on(tmp_path):
   log_w = store.read("log_w")
   for part in sorted((tmp_path / "run" / "annealed").glob("*.h5"))[2:]:
     part.unlink()
-  again = anneal.run(config)
+  again = commands.anneal(config)
   np.testing.assert_array_equal(ensembles.Ensemble.open(tmp_path / "run" / "annealed").read("log_w"), log_w)
   assert again["ess"] == found["ess"]
   assert json.loads((tmp_path / "run" / "annealed.json").read_text())["ess"] == found["ess"]
@@ -50,7 +52,7 @@ def test_exact_results_and_going_on(tmp_path):
 def test_link_flow_moves_without_transport(tmp_path):
   base = _config(tmp_path / "run")
   plan = dataclasses.replace(base.annealing, moves="link_flow", transport=False, stages=16)
-  found = anneal.run(dataclasses.replace(base, annealing=plan))
+  found = commands.anneal(dataclasses.replace(base, annealing=plan))
   exact = torus.exact(3, 3.0, 16)
   assert 0.5 < found["acceptance"] < 1 and found["ess"] > 0.5
   assert abs(found["log_z"] - exact.log_z) < 4 * found["log_z_err"] < 0.2
@@ -68,14 +70,14 @@ def test_quarks(tmp_path):
     hmc=dataclasses.replace(base.hmc, tau=1.0, steps=6),
   )
   plan = dataclasses.replace(base.annealing, start_beta=0.0, moves="hmc")
-  flow = sample.run(dataclasses.replace(base, output=str(tmp_path / "flow")))
+  flow = commands.sample(dataclasses.replace(base, output=str(tmp_path / "flow")))
   log_w = flow.read("log_w")
   log_z = weights.log_z(log_w)
   plaquettes = np.array([observables.mean_plaquette(u) for u in flow.read("u")])
   plaquette = weights.reweighted_mean(log_w, plaquettes)
   assert weights.ess(log_w) > 0.8
   for name, start in (("haar", plan), ("heavy", dataclasses.replace(plan, start_beta=1.0, start_kappa=0.12))):
-    found = anneal.run(dataclasses.replace(base, annealing=start, output=str(tmp_path / name)))
+    found = commands.anneal(dataclasses.replace(base, annealing=start, output=str(tmp_path / name)))
     assert found["ess"] > 0.8
     assert abs(found["log_z"] - log_z.value) < 4 * np.hypot(found["log_z_err"], log_z.error) < 0.15
     error = np.hypot(found["mean_plaquette_err"], plaquette.error)
@@ -95,7 +97,7 @@ def test_steps_that_are_too_coarse_are_refused(tmp_path):
     annealing=dataclasses.replace(config.annealing, start_beta=0.0, stages=1),
   )
   with pytest.raises(ValueError, match="annealing.stages = 1 are too coarse.*raise annealing.stages"):
-    anneal.run(config)
+    commands.anneal(config)
   assert not list((tmp_path / "run" / "annealed").glob("*.h5"))
 
 
@@ -104,18 +106,18 @@ def test_the_check_of_steps_is_what_weights_differ_by(tmp_path):
   config, couplings = _config(tmp_path), np.array([0.5, 2.0])
   coefficients, shapes = np.zeros((9, 2)), config.annealing.loops
   coefficients[[0, 8], 0] = -1 / 32, 1e-3
-  model = systems.marginal_model(config, jnp.complex128)
+  model = marginals.model(config.links, config.theory, jnp.complex128)
   params = model.init(jax.random.key(0))
-  step_error.check_path(config, model, coefficients, couplings, gauge.action, heatbath.make, params, tmp_path)
+  run, path = experiment.run(config), lambda steps: trivializing.path(coefficients, (4, 4), steps, shapes)
+  step_error.check_path(run, model, path, couplings, gauge.action, heatbath.make, params, 16)
   found = json.loads((tmp_path / "path_steps.json").read_text())
 
   def log_w(key, steps):
-    transport = trivializing.path(coefficients, (4, 4), steps, shapes)
     first, second = jax.random.split(key)
-    stage = annealing.make(gauge.action, couplings, heatbath.make, transport)
+    stage = annealing.make(gauge.action, couplings, heatbath.make, path(steps))
     return stage(second, model.sample(params, first).u, 0.0).log_w
 
-  keys = step_error._keys(config, 12)
+  keys = step_error._keys(run, 12)
   coarse, fine = (jax.jit(jax.vmap(lambda key, n=n: log_w(key, n)))(keys) for n in (1, 2))
   assert abs(found["shift"]) > 1e-8
   np.testing.assert_allclose(found["shift"], np.mean(coarse - fine), rtol=1e-5)
@@ -130,7 +132,7 @@ def test_a_flow_that_is_too_coarse_is_refused(tmp_path):
     flow=dataclasses.replace(config.flow, steps=1),
   )
   with pytest.raises(ValueError, match="flow.steps = 1 is too coarse.*raise flow.steps"):
-    sample.run(config)
+    commands.sample(config)
   assert not (tmp_path / "run" / "flow").exists()
 
 
@@ -141,29 +143,29 @@ def test_moves_that_are_never_accepted_are_named(tmp_path):
   with pytest.raises(
     ValueError, match=r"accepts only 0\S* of its trajectories at beta = .*raise hmc.steps or lower hmc.tau"
   ):
-    anneal.run(config)
+    commands.anneal(config)
   assert not (tmp_path / "run" / "path.json").exists()
 
 
 def test_bad_input(tmp_path):
   quarks = dataclasses.replace(presets.PRESETS["reproduce"], output=str(tmp_path / "run"))
   with pytest.raises(ValueError, match="plaquettes alone; with quarks set annealing.moves = hmc"):
-    anneal.run(quarks)
+    commands.anneal(quarks)
   odd = _config(tmp_path / "odd")
   for start, words in (
     ({"start_kappa": 0.1}, "start_kappa needs a theory with quarks"),
     ({"start_beta": 3.0}, "at its end"),
   ):
     with pytest.raises(ValueError, match=words):
-      anneal.run(dataclasses.replace(odd, annealing=dataclasses.replace(odd.annealing, **start)))
+      commands.anneal(dataclasses.replace(odd, annealing=dataclasses.replace(odd.annealing, **start)))
   with pytest.raises(ValueError, match=r"even extents, not \(5, 4\); set annealing.moves = hmc"):
-    anneal.run(dataclasses.replace(odd, theory=dataclasses.replace(odd.theory, lattice=(5, 4))))
+    commands.anneal(dataclasses.replace(odd, theory=dataclasses.replace(odd.theory, lattice=(5, 4))))
   assert not (tmp_path / "odd").exists()
   with pytest.raises(ValueError, match="at least one stage"):
     Annealing(stages=0)
   sweeps = dataclasses.replace(odd.annealing, moves="link_flow")
   with pytest.raises(ValueError, match="link_flow moves are for SU\\(3\\), not for nc = 2"):
-    anneal.run(dataclasses.replace(odd, annealing=sweeps, theory=dataclasses.replace(odd.theory, nc=2)))
+    commands.anneal(dataclasses.replace(odd, annealing=sweeps, theory=dataclasses.replace(odd.theory, nc=2)))
   with pytest.raises(ValueError, match="moves must be heatbath, link_flow or hmc"):
     Annealing(moves="langevin")
   with pytest.raises(ValueError, match="reflections and overrelaxation must not be negative"):

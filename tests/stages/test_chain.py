@@ -111,7 +111,7 @@ def test_missing_measurements_are_named(finished, environment, tmp_path):
   last = sorted((tmp_path / "copy" / "flow-measured").glob("part-*.h5"))[-1]
   last.unlink()
   result = _run(environment, "make_figures", tmp_path / "copy")
-  assert result.returncode == 2 and "run experiments.measure" in result.stderr
+  assert result.returncode == 2 and "run `flowqcd measure`" in result.stderr
 
 
 def test_killed_anywhere_and_run_again_it_ends_the_same(finished, environment, tmp_path):

@@ -5,9 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
+from flowqcd import experiment, presets
 from flowqcd.mcmc import hmc
-from flowqcd.runs import environment, presets
-from flowqcd.runs.settings import HMC
+from flowqcd.runs import session
+from flowqcd.runs.trajectories import HMC
 from flowqcd.stages import chains
 from flowqcd.types import Kernel, KernelStep
 
@@ -20,8 +21,9 @@ def test_every_step_is_taken_once(tmp_path, thermalisation):
   base = presets.PRESETS["smoke"]
   streams = HMC(streams=3, trajectories=160, thermalisation=thermalisation, thin=10)
   config = dataclasses.replace(base, hmc=streams, output=str(tmp_path / "run"))
-  environment.start(config)
-  fill = lambda: chains.fill(config, "counted", _COUNTING, lambda info: {}, salt=20)
+  session.start(config.compilation)
+  run = experiment.claim(config)
+  fill = lambda: chains.fill(run, config.theory, "counted", _COUNTING, lambda info: {}, streams, salt=20)
   found = chains.series(fill(), "u").real
   counts = np.round(found / 10)
   expected = thermalisation + np.arange(10, 170, 10)

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from scipy import signal
 
+from flowqcd import commands, presets
 from flowqcd.io import ensembles, metrics
-from flowqcd.runs import presets
-from flowqcd.runs.settings import HMC
-from flowqcd.stages import compare_chains
+from flowqcd.runs.trajectories import HMC
+from flowqcd.stages import chain_report, compare_chains
 from flowqcd.theory import torus
 
 
@@ -28,7 +28,7 @@ def _config(folder):
 
 def test_chains_agree_and_go_on(tmp_path):
   config = _config(tmp_path / "run")
-  found = compare_chains.run(config)
+  found = commands.compare_chains(config)
   assert list(found) == ["hmc", "heatbath", "link_flow"]
   for chain in found.values():
     assert chain["steps"] == 4 * 72 and 0.5 < chain["acceptance"] <= 1
@@ -50,7 +50,7 @@ def test_chains_agree_and_go_on(tmp_path):
   parts = sorted((tmp_path / "run" / "link_flow").glob("*.h5"))
   before = ensembles.Ensemble.open(tmp_path / "run" / "link_flow").read("plaquette")
   parts[-1].unlink()
-  compare_chains.run(config)
+  commands.compare_chains(config)
   after = ensembles.Ensemble.open(tmp_path / "run" / "link_flow").read("plaquette")
   assert (before == after).all()
 
@@ -60,7 +60,7 @@ def test_two_dimensions_without_thermalisation_and_hmc_that_never_accepts(tmp_pa
   theory = dataclasses.replace(base.theory, lattice=(4, 4), boundary=(-1.0, 1.0), beta=6.0)
   streams = dataclasses.replace(base.hmc, streams=16, trajectories=240, thermalisation=0, thin=10, tau=80.0, steps=2)
   config = dataclasses.replace(base, theory=theory, hmc=streams)
-  found = compare_chains.run(config)
+  found = commands.compare_chains(config)
   exact = torus.exact(3, 6.0, 16).plaquette
   hmc = found.pop("hmc")
   assert hmc["acceptance"] == 0 and "constant" in hmc["plaquette_trouble"] and "plaquette" not in hmc
@@ -82,9 +82,9 @@ def test_estimates_of_charges_that_are_frozen_or_independent():
   frozen = np.concatenate([rng.normal(size=(3, 400)), np.ones((1, 400))])
   assert "constant" in compare_chains.estimate("q", frozen, 10, 2.0)["q_trouble"]
   healthy = {"acceptance": 1.0, "milliseconds": 2.0} | found
-  text = compare_chains.markdown(
-    _config("run"), {"hmc": healthy, "link_flow": healthy | compare_chains.estimate("q", frozen, 10, 2.0)}
-  )
+  chains = {"hmc": healthy, "link_flow": healthy | compare_chains.estimate("q", frozen, 10, 2.0)}
+  config = _config("run")
+  text = chain_report.markdown(config.theory, config.hmc, config.sweeps, 0.2, chains)
   assert "at most" in text and "unknown" in text and "constant" in text
 
 
@@ -97,7 +97,7 @@ def test_other_theories_are_refused(tmp_path):
     ({"lattice": (4, 4, 4, 5)}, r"even extents, not \(4, 4, 4, 5\)"),
   ):
     with pytest.raises(ValueError, match=words):
-      compare_chains.run(dataclasses.replace(config, theory=dataclasses.replace(config.theory, **change)))
+      commands.compare_chains(dataclasses.replace(config, theory=dataclasses.replace(config.theory, **change)))
   with pytest.raises(ValueError, match="leave 18 configurations a stream; at least 24"):
-    compare_chains.run(dataclasses.replace(config, hmc=dataclasses.replace(config.hmc, thin=4)))
+    commands.compare_chains(dataclasses.replace(config, hmc=dataclasses.replace(config.hmc, thin=4)))
   assert not (tmp_path / "run").exists()

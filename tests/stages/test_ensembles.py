@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 
+from flowqcd import tools
 from flowqcd.io import ensembles, locks, metrics
 from flowqcd.stages import ensembles as binary
 
@@ -133,6 +134,6 @@ def test_the_command_line(run):
   )
   for words in (("mend", run), ("verify",), ("verify", run, run)):
     with pytest.raises(ValueError, match="say `verify PATH` or `repair PATH`"):
-      binary.run(words)
-  binary.run(("repair", run))
-  binary.run(("verify", run))
+      tools.verify_or_repair(words)
+  tools.verify_or_repair(("repair", run))
+  tools.verify_or_repair(("verify", run))

@@ -6,9 +6,10 @@ import jax
 import numpy as np
 import pytest
 
+from flowqcd import tools
 from flowqcd.analysis import statistics
 from flowqcd.mcmc import heatbath
-from flowqcd.stages import exact_cases, exactness
+from flowqcd.stages import exact_cases, exact_sampling, exactness
 
 
 def _toys(shift=0.0):
@@ -17,10 +18,10 @@ def _toys(shift=0.0):
   normal = lambda offset: lambda key: {"x": offset + jax.random.normal(key)}
   log_w = lambda key: {"log_w": 1 + shift - 0.125 + 0.5 * jax.random.normal(key)}
   return [
-    exact_cases.Case("reference", normal(0.0), mean, {}),
-    exact_cases.Case("chain", normal(shift), mean, {"x": 0.0}),
-    exact_cases.Case("other", normal(shift), mean, "reference"),
-    exact_cases.weighted("weights", log_w, {"ln Z": 1.0}),
+    exact_sampling.Case("reference", normal(0.0), mean, {}),
+    exact_sampling.Case("chain", normal(shift), mean, {"x": 0.0}),
+    exact_sampling.Case("other", normal(shift), mean, "reference"),
+    exact_sampling.weighted("weights", log_w, {"ln Z": 1.0}),
   ]
 
 
@@ -48,12 +49,10 @@ def test_right_answers_pass_and_are_written(monkeypatch, tmp_path, capsys):
 def test_wrong_answers_fail(monkeypatch, tmp_path):
   assert not _run(monkeypatch, tmp_path, _toys(0.7)).passed
   monkeypatch.setattr(exact_cases, "all_cases", lambda: _toys(0.7))
-  monkeypatch.setattr("sys.argv", ["exactness", "--minutes=1e-4", f"--output={tmp_path}"])
-  monkeypatch.setattr(
-    exactness.configuration, "run", lambda checked, *_, **__: checked(exactness.Plan(1e-4, str(tmp_path)))
-  )
+  plan = exactness.Plan(1e-4, str(tmp_path))
+  monkeypatch.setattr(tools.flags, "run", lambda checked, *_, **__: checked(plan))
   with pytest.raises(SystemExit) as end:
-    exactness.main()
+    tools.exactness(["exactness"])
   assert end.value.code == 1
 
 
@@ -85,8 +84,8 @@ def test_every_name_is_there_once():
 
 
 def test_more_items_begin_with_the_same():
-  case = exact_cases.Case("all", lambda key: {"x": jax.random.normal(key)}, lambda found: found, {}, chunk=2)
-  few, many = (exact_cases.sample(case, jax.random.key(1), seconds).estimates["x"] for seconds in (0.0, 0.2))
+  case = exact_sampling.Case("all", lambda key: {"x": jax.random.normal(key)}, lambda found: found, {}, chunk=2)
+  few, many = (exact_sampling.sample(case, jax.random.key(1), seconds).estimates["x"] for seconds in (0.0, 0.2))
   assert len(many) > len(few)
   np.testing.assert_array_equal(many[: len(few)], few)
 
@@ -102,10 +101,10 @@ def test_samplers_are_exact(tmp_path):
 @pytest.mark.slow
 def test_a_coupling_off_by_half_a_percent_is_seen(tmp_path):
   t = exact_cases.on_torus(1, 2.0)
-  start = exact_cases._haar(1, exact_cases.LATTICE)
+  start = exact_sampling.haar(1, exact_sampling.LATTICE)
   pulls = []
   for beta in (2.0, 2.01):
-    case = exact_cases.chain("heat bath", heatbath.make(beta, 1), start, t.measure, t.known, chunk=64)
-    sampled = exact_cases.sample(case, jax.random.key(0), 60.0)
+    case = exact_sampling.chain("heat bath", heatbath.make(beta, 1), start, t.measure, t.known, chunk=64)
+    sampled = exact_sampling.sample(case, jax.random.key(0), 60.0)
     pulls.append({p.observable: p.pull for p in exactness.compare(case, sampled, {})})
   assert abs(pulls[0]["plaquette"]) < 4 and pulls[1]["plaquette"] > 5

@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 from fields import links
 
+from flowqcd import commands, presets
 from flowqcd.analysis import weights
+from flowqcd.experiment import Experiment
 from flowqcd.flows import family
 from flowqcd.models import zoo
-from flowqcd.runs import presets, systems
-from flowqcd.runs.settings import Experiment, Family, Sampling
-from flowqcd.stages import publish, sample
+from flowqcd.runs.families import Family
+from flowqcd.stages import targets
+from flowqcd.stages.sample import Sampling
 from flowqcd.theory import torus
 
 
@@ -43,8 +45,8 @@ def test_a_residual_flow(tmp_path):
   untrained = dataclasses.replace(
     config, training=dataclasses.replace(config.training, num_steps=0), output=str(tmp_path / "untrained")
   )
-  before = weights.ess(sample.run(untrained).read("log_w"))
-  store = sample.run(config)
+  before = weights.ess(commands.sample(untrained).read("log_w"))
+  store = commands.sample(config)
   assert weights.ess(store.read("log_w")) > before + 0.2
   _check(store, 1.6, 0.78)
 
@@ -52,8 +54,8 @@ def test_a_residual_flow(tmp_path):
 def test_a_family_is_sampled_at_other_couplings_than_it_was_trained_at(tmp_path):
   both = Family(betas=(1.0, 2.4), order=2)
   config = _config(tmp_path / "run", 2.4, family=both)
-  _check(sample.run(config), 2.4, 0.9)
-  publish.run(config)
+  _check(commands.sample(config), 2.4, 0.9)
+  commands.publish(config)
   model = zoo.load(tmp_path / "run" / "model.safetensors")
   assert model.card.family == {"reference_beta": 2.4, "reference_kappa": 0.0, "order": 2}
   assert "(1, 0), (2.4, 0)" in model.card.description
@@ -61,7 +63,7 @@ def test_a_family_is_sampled_at_other_couplings_than_it_was_trained_at(tmp_path)
     _config(tmp_path / "other", 1.8, family=both),
     training=dataclasses.replace(config.training, num_steps=0, start_from=str(tmp_path / "run")),
   )
-  store = sample.run(other)
+  store = commands.sample(other)
   _check(store, 1.8, 0.95)
   # The published flow, on links that the binary has drawn, for couplings that may be traced.
   at = jax.jit(lambda beta, u: model.flow(couplings=family.Couplings(beta)).inverse(model.params, u).logdet)
@@ -88,5 +90,6 @@ def test_the_target_of_a_family_is_that_of_each_coupling(determinant):
   training = dataclasses.replace(base.training, method="natural", determinant=determinant, mu0=0.0)
   config = dataclasses.replace(base, theory=theory, training=training, family=Family((1.0, 1.3), (0.1, 0.12)))
   u = links(2, (4, 4))
-  found = jax.jit(lambda beta, kappa: systems.family_at(config, u.dtype)(family.Couplings(beta, kappa))[1].value(u))
-  np.testing.assert_allclose(found(1.3, 0.12), systems.training_target(config).value(u), rtol=1e-12)
+  at = targets.family_at(theory, config.links, determinant, u.dtype)
+  found = jax.jit(lambda beta, kappa: at(family.Couplings(beta, kappa))[1].value(u))
+  np.testing.assert_allclose(found(1.3, 0.12), targets.target(theory, training).value(u), rtol=1e-12)

@@ -96,5 +96,5 @@ def test_masks_that_do_not_fit_are_named(environment, tmp_path):
   result = _run(environment, *_command("sample", tmp_path / "a", "--config.theory.lattice=6x4"))
   assert result.returncode == 2 and "extent 6 of direction 0" in result.stderr
   picture = tmp_path / "masks.png"
-  drawn = _run(environment, sys.executable, "-m", "experiments.draw_masks", f"--config.picture={picture}")
+  drawn = _run(environment, sys.executable, "docs/draw_masks.py", f"--config.picture={picture}")
   assert drawn.returncode == 0 and picture.read_bytes()[:4] == b"\x89PNG"

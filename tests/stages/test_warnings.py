@@ -5,9 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
+from flowqcd import commands, presets
 from flowqcd.analysis import coverage
-from flowqcd.runs import presets
-from flowqcd.stages import compare_chains, make_figures, report, summary
+from flowqcd.stages import chain_report, compare_chains, report, results, summary
 
 
 def _data(num, ess, length, joint_ess=None):
@@ -17,7 +17,7 @@ def _data(num, ess, length, joint_ess=None):
   series = lambda: coverage.ar1(rng, 2.0, (4, length))
   hmc = {name: series() for name in ("plaquette", "polyakov", "energy", "charge")}
   hmc["pion"] = rng.normal(size=(4, length, 4))
-  return summary.Data(
+  return results.Data(
     joint, log_w, None if joint_ess is None else np.zeros((num, 2)), np.zeros(num), {}, hmc,
     {"plaquette": series()}, {}, None, None,
   )  # fmt: skip
@@ -51,7 +51,7 @@ def test_comparisons_of_chains_show_them(length, warned):
   series = coverage.ar1(np.random.default_rng(1), 2.0, (4, length))
   chain = {"acceptance": 1.0, "milliseconds": 1.0} | compare_chains.estimate("plaquette", series, 1, 1.0)
   config = presets.PRESETS["su3_4d"]
-  text = compare_chains.markdown(config, {"hmc": chain})
+  text = chain_report.markdown(config.theory, config.hmc, config.sweeps, 1.0, {"hmc": chain})
   assert ("**Warning:** HMC, plaquette: errors of chains may be too small" in text) == warned
 
 
@@ -70,8 +70,8 @@ def test_a_run_with_too_few_effective_samples_has_a_report_all_the_same(tmp_path
     trajectories=trajectories,
     cpu={"flow": np.ones(3), "hmc": np.ones(3)},
   )
-  monkeypatch.setattr(summary, "load", lambda folder: data)
-  numbers = make_figures.run(dataclasses.replace(presets.PRESETS["smoke"], output=str(tmp_path / "run")))
+  monkeypatch.setattr(results, "load", lambda folder: data)
+  numbers = commands.make_figures(dataclasses.replace(presets.PRESETS["smoke"], output=str(tmp_path / "run")))
   assert (numbers["chi2_num_bins"] > 0) == compared
   assert (tmp_path / "run" / "figure3.png").exists() == compared
   assert ("No bins of figure 2 can be compared" in (tmp_path / "run" / "report.md").read_text()) == (not compared)

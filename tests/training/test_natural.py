@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from flowqcd import presets
 from flowqcd.analysis import weights
 from flowqcd.flows import family, trivializing
 from flowqcd.models import marginal, priors
-from flowqcd.runs import presets
 from flowqcd.theory import gauge, torus
 from flowqcd.training import loop, natural, objectives, optimizer
 

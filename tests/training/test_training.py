@@ -12,11 +12,12 @@ import numpy as np
 import optax
 import pytest
 
+from flowqcd import presets
 from flowqcd.analysis import weights
 from flowqcd.flows import trivializing
 from flowqcd.io import checkpoint
 from flowqcd.models import marginal, priors
-from flowqcd.runs import configuration, presets, systems
+from flowqcd.runs import marginals, tree
 from flowqcd.theory import gauge
 from flowqcd.training import loop, objectives, optimizer
 
@@ -244,8 +245,8 @@ def _command(flags, folder):
 
 
 def _final_state(flags, folder):
-  config = configuration.override(presets.PRESETS["smoke"], flags)
-  params = systems.marginal_model(config, jnp.dtype("complex128")).init(jax.random.key(0))
+  config = tree.override(presets.PRESETS["smoke"], flags)
+  params = marginals.model(config.links, config.theory, jnp.dtype("complex128")).init(jax.random.key(0))
   params = jax.tree.map(lambda x: x.astype(jnp.float64), params)
   template = loop.initial_state(jax.random.key(0), params, optimizer.make(config.optimizer))
   return checkpoint.Checkpointer(folder / "checkpoints").restore(template)

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 
+from flowqcd.experiment import Experiment
 from flowqcd.flows import conv, coupling, hopping, ptcn, trivializing
-from flowqcd.runs.settings import (
-  HMC,
-  Conditional,
-  ConditionalTraining,
-  Experiment,
-  Measurement,
-  Sampling,
-  Theory,
-  Training,
-)
+from flowqcd.runs.conditionals import Conditional
+from flowqcd.runs.theories import Theory
+from flowqcd.runs.trajectories import HMC
+from flowqcd.stages.measure import Measurement
+from flowqcd.stages.sample import Sampling
+from flowqcd.stages.train_conditional import ConditionalTraining
+from flowqcd.stages.training import Training
 from flowqcd.training import optimizer
 
 _REPRODUCE = Experiment(conditional=Conditional(kind="hopping", hopping=hopping.Config(order=2)))
@@ -142,24 +140,37 @@ _SU3_4D = dataclasses.replace(
 
 _U1_2D = _two_dimensional(1, 2.0, (8, 8), 16, "runs/u1_2d")
 
-PRESETS = {
-  "paper": _PAPER,
-  "paper_desktop": _PAPER_DESKTOP,
-  "paper_small": _PAPER_SMALL,
-  "reproduce": _REPRODUCE,
-  "smoke": _SMOKE,
-  "statistics": _STATISTICS,
-  "schwinger": _with_quarks(_U1_2D, 0.2, 800, "runs/schwinger"),
-  "su2_2d": _two_dimensional(2, 2.2, (8, 8), 16, "runs/su2_2d"),
-  "su3_4d": _SU3_4D,
-  "su3_2d": _two_dimensional(3, 5.0, (8, 8), 24, "runs/su3_2d"),
-  "su3_2d_nf2": _with_quarks(_two_dimensional(3, 4.0, (8, 8), 16, ""), 0.2, 400, "runs/su3_2d_nf2"),
-  "u1_2d": _U1_2D,
+_ALL = {
+  "paper": (_PAPER, "the models of arXiv:2208.03832 as trained there, the statistics of its figure 2; for clusters"),
+  "paper_desktop": (_PAPER_DESKTOP, "the same models, trained in hours on a desktop by another optimiser"),
+  "paper_small": (_PAPER_SMALL, "the paper's marginal model, smaller, trained on a CPU in an hour"),
+  "reproduce": (_REPRODUCE, "analytic trivializing flow and hopping expansion at the paper's point, in minutes"),
+  "smoke": (_SMOKE, "the whole chain on the Schwinger model, in seconds"),
+  "statistics": (_STATISTICS, "reproduce with the paper's statistics, in hours"),
+  "schwinger": (
+    _with_quarks(_U1_2D, 0.2, 800, "runs/schwinger"),
+    "U(1) with two flavours in two dimensions, marginal and then conditional model trained in minutes",
+  ),
+  "su2_2d": (
+    _two_dimensional(2, 2.2, (8, 8), 16, "runs/su2_2d"),
+    "SU(2) gauge theory in two dimensions, trained in minutes",
+  ),
+  "su3_4d": (
+    _SU3_4D,
+    "SU(3) gauge theory on 4^4 at beta = 2, a trivializing flow trained by natural gradient in minutes",
+  ),
+  "su3_2d": (
+    _two_dimensional(3, 5.0, (8, 8), 24, "runs/su3_2d"),
+    "SU(3) gauge theory in two dimensions, trained in minutes",
+  ),
+  "su3_2d_nf2": (
+    _with_quarks(_two_dimensional(3, 4.0, (8, 8), 16, ""), 0.2, 400, "runs/su3_2d_nf2"),
+    "SU(3) with two flavours in two dimensions, marginal and then conditional model trained",
+  ),
+  "u1_2d": (_U1_2D, "U(1) gauge theory in two dimensions, trained in minutes"),
 }
-"""paper: the models of arXiv:2208.03832 as they were trained, and the statistics of its figure 2; for clusters.
-paper_desktop: the same models, trained in hours on a desktop with other settings of the optimiser.
-paper_small: its marginal model, smaller, trained on a CPU in an hour. reproduce: the analytic trivializing flow and the
-hopping expansion at the same point, in minutes. statistics: that with the paper's statistics. u1_2d, su2_2d, su3_2d: pure
-gauge theory in two dimensions, trained in minutes. schwinger, su3_2d_nf2: the same with two flavours, marginal and then
-conditional model. su3_4d: pure gauge theory on 4^4, a trivializing flow trained by natural gradient in minutes. smoke: the
-whole chain on the Schwinger model in seconds."""
+
+PRESETS: dict[str, Experiment] = {name: config for name, (config, _) in _ALL.items()}
+
+LINES: dict[str, str] = {name: line for name, (_, line) in _ALL.items()}
+"""What each of them is."""

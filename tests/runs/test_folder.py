@@ -7,15 +7,14 @@ import sys
 
 import pytest
 
-from flowqcd import distributed
+from flowqcd import distributed, experiment, presets
 from flowqcd.io import ensembles, files, locks, metrics
-from flowqcd.runs import environment, presets
 
 ROOT = pathlib.Path(__file__).parents[2]
 _HOLD = """
 import dataclasses, sys
-from flowqcd.runs import environment, presets
-environment.claim(dataclasses.replace(presets.PRESETS["smoke"], output=sys.argv[1]))
+from flowqcd import experiment, presets
+experiment.claim(dataclasses.replace(presets.PRESETS["smoke"], output=sys.argv[1]))
 print("held", flush=True)
 sys.stdin.readline()
 """
@@ -33,54 +32,55 @@ def _without(record, *names, **others):
 
 def test_a_folder_is_claimed_again_by_the_same_configuration(tmp_path):
   config = _config(tmp_path / "run")
-  assert environment.claim(config) == environment.claim(config) == tmp_path / "run"
-  assert metrics.read_json(tmp_path / "run" / "config.json") == environment.provenance(config)
+  assert experiment.claim(config).folder == experiment.claim(config).folder == tmp_path / "run"
+  assert metrics.read_json(tmp_path / "run" / "config.json") == experiment.provenance(config)
   with pytest.raises(ValueError, match=r"another configuration \(seed: 2208 there, 7 here\)"):
-    environment.claim(dataclasses.replace(config, seed=7))
+    experiment.claim(dataclasses.replace(config, seed=7))
 
 
 def test_fields_that_are_newer_than_a_run_count_as_their_defaults(tmp_path):
   record, config = tmp_path / "run" / "config.json", _config(tmp_path / "run")
-  store = environment.store(config, environment.claim(config) / "flow")
+  store = experiment.claim(config).store("flow")
   store.close()
-  assert environment.provenance(config)["optimizer.beta1"] == environment.defaults()["optimizer.beta1"] == 0.9
+  ours, usual = (experiment.provenance(c)["optimizer.beta1"] for c in (config, experiment.Experiment()))
+  assert ours == usual == 0.9
   _without(record, "optimizer.beta1", "annealing.loops")
   ours = metrics.read_json(tmp_path / "run" / "flow" / "ensemble.json")
   ours["config"] = metrics.read_json(record)
   metrics.write_json(tmp_path / "run" / "flow" / "ensemble.json", ours)
-  environment.claim(config)
-  environment.store(config, tmp_path / "run" / "flow")
+  experiment.claim(config)
+  experiment.claim(config).store("flow")
   other = dataclasses.replace(config, optimizer=dataclasses.replace(config.optimizer, beta1=0.8))
   with pytest.raises(ValueError, match=r"\(optimizer.beta1: 0.9 there by default, 0.8 here\)"):
-    environment.claim(other)
+    experiment.claim(other)
   with pytest.raises(ensembles.EnsembleError, match=r"other values of optimizer.beta1$"):
-    environment.store(other, tmp_path / "run" / "flow")
+    experiment.run(other).store("flow")
 
 
 def test_fields_that_are_unknown_are_refused_by_name(tmp_path):
   config = _config(tmp_path / "run")
-  record = environment.claim(config) / "config.json"
+  record = experiment.claim(config).folder / "config.json"
   for value in (1, None):
     _without(record, **{"theory.gravity": value})
     with pytest.raises(ValueError, match=rf"\(theory.gravity: {value} there, no such field here\)"):
-      environment.claim(config)
+      experiment.claim(config)
 
 
 def test_anothers_config_is_left_alone(tmp_path):
   for text in ("{}\n", '{\n  "editor": "ed"\n}\n'):
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(ValueError, match="not a run of this program|not .*JSON|damaged"):
-      environment.claim(_config(tmp_path))
+      experiment.claim(_config(tmp_path))
     assert [p.name for p in tmp_path.iterdir()] == ["config.json"]
     assert (tmp_path / "config.json").read_text() == text
 
 
 def test_a_damaged_configuration_is_named(tmp_path):
   config = _config(tmp_path / "run")
-  record = environment.claim(config) / "config.json"
+  record = experiment.claim(config).folder / "config.json"
   record.write_text(record.read_text().replace("2208", "2209"))
   with pytest.raises(files.StoreError, match=r"config.json is damaged or was altered"):
-    environment.claim(config)
+    experiment.claim(config)
 
 
 def test_a_second_process_is_refused_until_the_first_ends(tmp_path):
@@ -91,16 +91,16 @@ def test_a_second_process_is_refused_until_the_first_ends(tmp_path):
   assert process.stdout.readline() == "held\n"
   before = sorted(p.name for p in (tmp_path / "run").iterdir())
   with pytest.raises(locks.LockedError, match=rf"{tmp_path}/run is in use by process {process.pid} on"):
-    environment.claim(_config(tmp_path / "run"))
+    experiment.claim(_config(tmp_path / "run"))
   assert sorted(p.name for p in (tmp_path / "run").iterdir()) == before
   process.kill()
   process.wait()
-  environment.claim(_config(tmp_path / "run"))
+  experiment.claim(_config(tmp_path / "run"))
 
 
 def test_hosts_but_the_first_hold_nothing(tmp_path, monkeypatch):
   monkeypatch.setattr(distributed, "is_first_process", lambda: False)
-  assert environment.claim(_config(tmp_path / "run")) == tmp_path / "run"
+  assert experiment.claim(_config(tmp_path / "run")).folder == tmp_path / "run"
   assert not (tmp_path / "run").exists()
 
 

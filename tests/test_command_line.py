@@ -1,15 +1,19 @@
-import dataclasses
+"""Programs and their flags: help, mistakes, several hosts, other people's folders."""
+
 import os
 import pathlib
 import socket
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
-from flowqcd.runs import configuration, presets
+from flowqcd import command_line, commands, presets
+from flowqcd.io import ensembles
+from flowqcd.runs import tree
 
-ROOT = pathlib.Path(__file__).parents[2]
+ROOT = pathlib.Path(__file__).parents[1]
 BINARIES = [
   "train_marginal",
   "train_conditional",
@@ -32,94 +36,82 @@ def _run(binary, *flags, folder=None, timeout=300):
   )  # fmt: skip
 
 
-def test_every_leaf_is_documented():
-  for path, _, _, doc in configuration.leaves(presets.PRESETS["paper"]):
-    assert doc, f"{path} has no line of help"
-
-
-@pytest.mark.parametrize("name, config", presets.PRESETS.items())
-def test_every_leaf_survives_its_own_flag(name, config):
-  changes = {path: configuration._text(value) for path, value, _, _ in configuration.leaves(config)}
-  assert configuration.override(config, changes) == config
-
-
-def test_overrides_by_type():
-  config = configuration.override(
-    presets.PRESETS["reproduce"],
-    {
-      "theory.lattice": "8x4x4x6",
-      "theory.beta": "2",
-      "training.path_gradient": "false",
-      "flow.steps": "4",
-    },
-  )
-  assert config.theory.lattice == (8, 4, 4, 6) and config.theory.beta == 2.0
-  assert config.training.path_gradient is False and config.flow.steps == 4
-  assert dataclasses.replace(config, theory=presets.PRESETS["reproduce"].theory) != config
-
-
-@pytest.mark.parametrize("path, text, words", [
-  ("theory.lattice", "4,x", "an integer"),
-  ("theory.lattice", "4,4,4", "2 or 4 dimensions"),
-  ("theory.lattice", "4,4,4,5", "even extents"),
-  ("theory.lattice", "4,4,4,2", "at least 3"),
-  ("theory.nc", "4", "1, 2 or 3"),
-  ("theory.beta", "-1", "not be negative"),
-  ("theory.kappa", "0", "positive"),
-  ("theory.boundary", "1,1", "one phase per direction"),
-  ("theory.num_flavours", "1", "0 or 2"),
-  ("flow.order", "3", "order"),
-  ("flow.loops", "aab", "not closed"),
-  ("flow.loops", "aaaabAAAAB", "wider than the lattice"),
-  ("annealing.loops", "aabAAB,abAcBC", "make up W1"),
-  ("hmc.integrator", "euler", "leapfrog"),
-  ("hmc.trajectories", "7", "multiple"),
-  ("hmc.tau", "0", "tau"),
-  ("hmc.streams", "0", "at least 1"),
-  ("sampling.num_samples", "0", "at least 1"),
-  ("sampling.batch", "1.5", "an integer"),
-  ("training.determinant", "guess", "stochastic"),
-  ("training.path_gradient", "maybe", "true or false"),
-  ("measurement.flow_time", "-1", "flow_time"),
-  ("optimizer.learning_rate", "0", "learning_rate"),
-  ("precision", "half", "single or double"),
-])  # fmt: skip
-def test_bad_values_are_named(path, text, words):
-  with pytest.raises(ValueError, match=words):
-    configuration.override(presets.PRESETS["reproduce"], {path: text})
-
-
 # Each in a fork, which finds all imported: ten times less work than starting each.
 _HELP = """
 import importlib, os, runpy, sys
-names = [f"experiments.{name}" for name in sys.argv[1:]]
-for name in names:
+for name in sys.argv[1:]:
   importlib.import_module(name)
-for name in names:
-  print(f"== {name}", flush=True)
-  if os.fork() == 0:
-    sys.argv = [name, "--preset=smoke", "--help"]
-    del sys.modules[name]
-    runpy.run_module(name, run_name="__main__", alter_sys=True)
-  os.wait()
+for name in sys.argv[1:]:
+  for word in ("--help", "-h"):
+    if os.fork() == 0:
+      sys.argv = [name, "--preset=smoke", word]
+      sys.modules.pop(name)
+      runpy.run_module(name, run_name="__main__", alter_sys=True)
+    status = os.waitstatus_to_exitcode(os.wait()[1])
+    print(f"== {name} {word} {status}", flush=True)
 """
 
 
 @pytest.fixture(scope="module")
 def helps():
-  """{binary: what --help shows}."""
+  """{binary and flag: (its status, what it shows)}."""
   environment = os.environ | {"PYTHONPATH": str(ROOT)}
-  command = [sys.executable, "-c", _HELP, *BINARIES]
+  command = [sys.executable, "-c", _HELP, *(f"experiments.{name}" for name in BINARIES)]
   shown = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT, timeout=300).stdout
-  return dict(text.split("\n", 1) for text in shown.split("== ")[1:])
+  found, text = {}, []
+  for line in shown.splitlines():
+    if line.startswith("== "):
+      _, name, word, status = line.split()
+      found[name.split(".")[1], word] = int(status), "\n".join(text)
+      text = []
+    else:
+      text.append(line)
+  return found
 
 
 @pytest.mark.parametrize("binary", BINARIES)
 def test_help_is_complete(helps, binary):
-  shown = helps[f"experiments.{binary}"]
-  for path, value, _, doc in configuration.leaves(presets.PRESETS["smoke"]):
-    assert f"--config.{path}" in shown
+  status, shown = helps[binary, "--help"]
+  assert helps[binary, "-h"] == (status, shown) and status == 0
+  for path, value, _, doc in tree.leaves(presets.PRESETS["smoke"]):
+    assert f"--config.{path}:" in shown
     assert doc.split(":")[0].split()[0] in shown
+  assert "  --config.theory.nc:\n      Number of colours: 1 (U(1)), 2 or 3. (default: 1)\n" in shown
+  for name, line in presets.LINES.items():
+    assert f"  {name} " in shown and line in shown
+
+
+def test_the_overview_lists_stages_and_presets(monkeypatch, capsys):
+  monkeypatch.setattr(sys, "argv", ["/usr/bin/flowqcd", "--help"])
+  command_line.main()
+  shown = capsys.readouterr().out
+  for name, command in command_line.COMMANDS.items():
+    assert f"  {name} " in shown and command.line in shown
+  for name in presets.PRESETS:
+    assert f"  {name} " in shown and presets.LINES[name] in shown
+  assert {path.stem for path in (ROOT / "experiments").glob("[a-z]*.py")} == set(command_line.COMMANDS)
+
+
+@pytest.mark.parametrize("words", [[], ["smaple"], ["--preset=smoke", "sample"]])
+def test_a_stage_that_is_none_is_told_which_there_are(monkeypatch, capsys, words):
+  monkeypatch.setattr(sys, "argv", ["flowqcd", *words])
+  with pytest.raises(SystemExit) as end:
+    command_line.main()
+  assert end.value.code == 2
+  assert capsys.readouterr().err.startswith(
+    f"error: no stage '{(words or [''])[0]}'; there are reproduce, train_marginal"
+  )
+
+
+def test_a_stage_by_its_name_is_the_function(tmp_path):
+  changes = {"theory.num_flavours": "0", "hmc.trajectories": "80", "hmc.thermalisation": "20", "seed": "7"}
+  flags = [f"--config.{name}={value}" for name, value in (changes | {"output": str(tmp_path / "a")}).items()]
+  command = [sys.executable, "-m", "flowqcd", "run_hmc", "--preset=smoke", *flags]
+  result = subprocess.run(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+  assert result.returncode == 0, result.stderr
+  config = tree.override(presets.PRESETS["smoke"], changes | {"output": str(tmp_path / "b")})
+  theirs = commands.run_hmc(config)
+  np.testing.assert_array_equal(ensembles.Ensemble.open(tmp_path / "a" / "hmc").read("u"), theirs.read("u"))
 
 
 @pytest.mark.parametrize("flags, words", [

@@ -1,0 +1,100 @@
+"""All that can be set of a run, from theory to measurement: the tree of its stages' settings."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from typing import Any
+
+from flowqcd.runs import conditionals, folder, marginals, tree
+from flowqcd.runs.conditionals import Conditional
+from flowqcd.runs.families import Family
+from flowqcd.runs.priors import Prior
+from flowqcd.runs.theories import Theory
+from flowqcd.runs.trajectories import HMC
+from flowqcd.runs.tree import field
+from flowqcd.stages import annealing, training
+from flowqcd.stages.annealing import Annealing
+from flowqcd.stages.measure import Measurement
+from flowqcd.stages.sample import Sampling
+from flowqcd.stages.sweeps import Sweeps
+from flowqcd.stages.train_conditional import ConditionalTraining
+from flowqcd.stages.training import Training
+from flowqcd.training import natural, optimizer
+
+
+@dataclasses.dataclass(frozen=True)
+class _Model:
+  """A theory and what its links are drawn with; settings of all kinds of flows follow."""
+
+  theory: Theory = Theory()
+  marginal: str = field(
+    "trivializing",
+    f"The flow of the links: {', '.join(marginals.KINDS)}, or PACKAGE.MODULE:FUNCTION, which makes one for a theory.",
+  )
+  prior: Prior = Prior()
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment(tree.with_groups(_Model, "_Model", marginals.GROUPS)):
+  """A whole run."""
+
+  family: Family = Family()
+  optimizer: optimizer.Config = optimizer.Config(learning_rate=0.02, decay_steps=100)
+  natural: natural.Config = natural.Config()
+  training: Training = Training()
+  conditional: Conditional = Conditional()
+  conditional_training: ConditionalTraining = ConditionalTraining()
+  sampling: Sampling = Sampling()
+  hmc: HMC = HMC()
+  sweeps: Sweeps = Sweeps()
+  annealing: Annealing = Annealing()
+  measurement: Measurement = Measurement()
+  precision: str = field("double", "Working precision: single or double.")
+  compilation: str = field("full", "full, or quick: programs compile in two thirds of the time and run slower.")
+  seed: int = field(2208, "Seed of all randomness.")
+  output: str = field("runs/reproduce", "Folder of this run.")
+
+  def __post_init__(self) -> None:
+    """Raise ValueError for combinations that cannot run."""
+    if self.precision not in ("single", "double"):
+      raise ValueError(f"precision must be single or double, not '{self.precision}'")
+    if self.compilation not in ("full", "quick"):
+      raise ValueError(f"compilation must be full or quick, not '{self.compilation}'")
+    training.check(self.training, self.theory)
+    marginals.check(self.links, self.theory)
+    annealing.check(self.annealing, self.theory)
+    if self.family.betas and self.training.num_steps and self.training.method != "natural":
+      raise ValueError("a family is trained by natural gradient: set training.method = natural")
+
+  @property
+  def links(self) -> marginals.Choice:
+    """The flow of the links with its settings. Raises ValueError for a name that means none."""
+    group = marginals.kind(self.marginal).group
+    return marginals.Choice(self.marginal, getattr(self, group) if group else None, self.prior, self.family)
+
+  @property
+  def is_joint(self) -> bool:
+    """Whether there are pseudofermions to model; without quarks there are none, whatever conditional.kind says."""
+    return conditionals.has_model(self.conditional, self.theory)
+
+
+_OPERATIONAL = ("output", "measurement.bins")
+"""Fields that do not change what a run computes and stores."""
+
+
+def provenance(config: Experiment) -> dict[str, Any]:
+  """{field: value} of all that decides what a run computes, as JSON would give it back."""
+  return folder.recorded({k: v for k, v in tree.to_dict(config).items() if k not in _OPERATIONAL})
+
+
+def run(config: Experiment) -> folder.Run:
+  """The run of a configuration; its folder is nobody's until it is claimed."""
+  return folder.Run(
+    pathlib.Path(config.output), config.seed, config.precision, provenance(config), provenance(Experiment())
+  )
+
+
+def claim(config: Experiment) -> folder.Run:
+  """The run, its folder held by this process until it ends. Raises as `folder.claim` does."""
+  return folder.claim(run(config))

@@ -1,0 +1,64 @@
+"""What a marginal model is trained for: actions with their gradients, exact or by noise vectors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import jax.numpy as jnp
+
+from flowqcd.flows import family, trivializing
+from flowqcd.lattice import spin
+from flowqcd.models import marginal
+from flowqcd.runs import families, marginals, priors, theories
+from flowqcd.runs.theories import Theory
+from flowqcd.stages.training import Training
+from flowqcd.theory import determinant, dirac, gauge
+from flowqcd.training import objectives
+from flowqcd.types import Array, Key
+
+
+def target(theory: Theory, training: Training) -> objectives.Target:
+  """S_g - ln det(D D^dag + mu0) for training; its gradient exact or by noise vectors; its logged value without the
+  regulator, and with noise vectors approximate."""
+  kind = training.determinant if theory.num_flavours else "none"
+  if kind == "exact":
+    regulated = lambda u: determinant.log_det_regulated(u, theory.kappa, theory.boundary, training.mu0)
+    exact = lambda u: gauge.wilson(u, theory.beta) - theories.log_det(theory, u)
+    return objectives.Target(lambda key, u: gauge.wilson(u, theory.beta) - regulated(u), exact)
+  approximate = lambda u: trivializing.target_action(theories.flow_target(theory), u)
+  if kind == "none":
+    return objectives.Target(lambda key, u: gauge.wilson(u, theory.beta), approximate)
+  surrogate = _surrogate(theory, training)
+  return objectives.Target(lambda key, u: gauge.wilson(u, theory.beta) - surrogate(key, u), approximate)
+
+
+def _surrogate(theory: Theory, training: Training) -> Callable[[Key, Array], Array]:
+  """Of the same mean gradient as ln det(D D^dag + mu0), by noise vectors on odd sites or on all."""
+  operator_of, parities = (dirac.schur, 2) if training.even_odd else (dirac.wilson, 1)
+  return determinant.stochastic_surrogate(
+    lambda u: operator_of(u, theory.kappa, theory.boundary),
+    (spin.components(len(theory.lattice)), theory.nc, math.prod(theory.lattice) // parities),
+    training.mu0,
+    training.num_noise,
+  )
+
+
+def family_at(
+  theory: Theory, links: marginals.Choice, determinant_kind: str, dtype: jnp.dtype
+) -> Callable[[family.Couplings], tuple[marginal.Marginal, objectives.Target]]:
+  """couplings -> the family's model there and its target, with the determinant exact, or to leading order for none."""
+  members, prior = families.make(links.family, links.settings, theory), priors.make(links.prior, theory, dtype)
+
+  def value(couplings: family.Couplings, u: Array) -> Array:
+    if not theory.num_flavours:
+      return gauge.wilson(u, couplings.beta)
+    if determinant_kind == "exact":
+      return gauge.wilson(u, couplings.beta) - 2 * determinant.log_det(u, couplings.kappa, theory.boundary)
+    return trivializing.target_action(members.target(couplings), u)
+
+  def at(couplings: family.Couplings) -> tuple[marginal.Marginal, objectives.Target]:
+    target = objectives.Target(lambda key, u: value(couplings, u), lambda u: value(couplings, u))
+    return marginal.make(prior, members.at(couplings)), target
+
+  return at

@@ -1,0 +1,46 @@
+"""Programs with a few settings of their own, or none: ensembles, coverage, exactness."""
+
+from __future__ import annotations
+
+import pathlib
+import sys
+from collections.abc import Sequence
+
+from flowqcd.runs import flags
+from flowqcd.stages import ensembles as stored
+
+
+def ensembles(argv: Sequence[str]) -> None:
+  """Verify or repair what a run has stored, by the program's name and the words that follow it."""
+  flags.run_words(verify_or_repair, argv, stored.__doc__)
+
+
+def verify_or_repair(words: Sequence[str]) -> None:
+  """verify PATH, ending with status 1 where a part is damaged or missing; or repair PATH. ValueError for other words."""
+  if len(words) != 2 or words[0] not in ("verify", "repair"):
+    raise ValueError("say `verify PATH` or `repair PATH`, with a run's folder, an ensemble's, or an exported file")
+  path = pathlib.Path(words[1])
+  if words[0] == "repair":
+    stored.repair(path)
+  elif not stored.verify(path):
+    sys.exit(1)
+
+
+def coverage(argv: Sequence[str]) -> None:
+  """How often error bars cover the truth."""
+  from flowqcd.stages import coverage as stage  # scipy.stats is slow to import, and only needed here
+
+  plans = {"all": stage.Plan(), "quick": stage.Plan(repetitions=50, seeds=2)}
+  lines = {"all": "every case in full", "quick": "every case with a sixth of the data"}
+  flags.run(stage.run, flags.Presets(plans, "all", lines), argv, prefix="")
+
+
+def exactness(argv: Sequence[str]) -> None:
+  """Every sampler against answers that are known; ends with status 1 where one is wrong."""
+  from flowqcd.stages import exactness as stage  # all samplers are slow to import, and only needed here
+
+  def checked(plan: stage.Plan) -> None:
+    if not stage.run(plan).passed:
+      sys.exit(1)
+
+  flags.run(checked, flags.Presets({"all": stage.Plan()}, "all"), argv, prefix="", doc=stage.run.__doc__)
