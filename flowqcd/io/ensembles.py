@@ -302,7 +302,7 @@ def _locked(path: pathlib.Path) -> str:
 
 
 def _remedy(path: pathlib.Path) -> str:
-  return f"python -m experiments.ensembles verify {path} shows which parts are whole, and repair moves the others aside"
+  return f"python -m flowqcd ensembles verify {path} shows which parts are whole, and repair moves the others aside"
 
 
 def _image(columns: Mapping[str, np.ndarray], attributes: Mapping[str, Any]) -> bytes:
