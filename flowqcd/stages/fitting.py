@@ -28,9 +28,9 @@ def starting(source: str, folder: str, state: loop.State) -> Params:
 
   folder: of the checkpoints, within the run's. Raises ValueError where there are none or they are of another model.
   """
-  from flowqcd.io import checkpoint  # orbax is slow to import, and only needed where something was trained
-
   if source not in zoo.names() and not source.endswith(".safetensors"):
+    from flowqcd.io import checkpoint  # orbax is slow to import, and only needed where something was trained
+
     return checkpoint.read(pathlib.Path(source) / folder, "params", state.params)
   params, wanted = zoo.load(source).params, state.params
   shapes = lambda tree: [(jax.tree_util.keystr(path), np.shape(x)) for path, x in jax.tree.leaves_with_path(tree)]
