@@ -98,6 +98,8 @@ def _description(theory: Theory) -> str:
 
 
 def _card(run: Run, theory: Theory, log: str, log_w: np.ndarray, **fields: object) -> zoo.Card:
+  # A card that is read has tuples where JSON has lists.
+  plain = lambda value: tuple(value) if isinstance(value, list) else value
   return zoo.Card(
     nc=theory.nc,
     lattice=theory.lattice,
@@ -108,6 +110,6 @@ def _card(run: Run, theory: Theory, log: str, log_w: np.ndarray, **fields: objec
     ess_error=weights.ess_error(log_w),
     num_samples=len(log_w),
     cpu_seconds=float(metrics.read(run.folder / log)["cpu_seconds"][-1]),
-    recipe={name: value for name, value in run.config.items() if name.startswith(_RECIPE)},
+    recipe={name: plain(value) for name, value in run.config.items() if name.startswith(_RECIPE)},
     **fields,
   )
