@@ -5,22 +5,47 @@ Modules are imported when they are first asked for: `flowqcd.theory.gauge.wilson
 
 from typing import TYPE_CHECKING
 
-from ._lazy import submodules
+from flowqcd._lazy import submodules
 
 if TYPE_CHECKING:
-  from flowqcd import analysis, distributed, flows, io, lattice, mcmc, models, theory, training, types
+  from flowqcd import (
+    analysis,
+    command_line,
+    commands,
+    distributed,
+    experiment,
+    flows,
+    io,
+    lattice,
+    mcmc,
+    models,
+    presets,
+    runs,
+    stages,
+    theory,
+    tools,
+    training,
+    types,
+  )
 
 __version__ = "0.1.0"
 __all__ = [
   "__version__",
   "analysis",
+  "command_line",
+  "commands",
   "distributed",
+  "experiment",
   "flows",
   "io",
   "lattice",
   "mcmc",
   "models",
+  "presets",
+  "runs",
+  "stages",
   "theory",
+  "tools",
   "training",
   "types",
 ]

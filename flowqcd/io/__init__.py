@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from .._lazy import submodules
+from flowqcd._lazy import submodules
 
 if TYPE_CHECKING:
   from flowqcd.io import (

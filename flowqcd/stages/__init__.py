@@ -1,1 +1,71 @@
 """What a run does, one file a stage."""
+
+from typing import TYPE_CHECKING
+
+from flowqcd._lazy import submodules
+
+if TYPE_CHECKING:
+  from flowqcd.stages import (
+    anneal,
+    annealing,
+    annealing_path,
+    chain_report,
+    chains,
+    compare_chains,
+    coverage,
+    ensembles,
+    exact_cases,
+    exact_quarks,
+    exact_sampling,
+    exactness,
+    figures,
+    fitting,
+    haar,
+    measure,
+    profile_training,
+    publish,
+    report,
+    results,
+    run_hmc,
+    sample,
+    step_error,
+    summary,
+    sweeps,
+    targets,
+    train_conditional,
+    train_marginal,
+    training,
+  )
+
+__all__ = [
+  "anneal",
+  "annealing",
+  "annealing_path",
+  "chain_report",
+  "chains",
+  "compare_chains",
+  "coverage",
+  "ensembles",
+  "exact_cases",
+  "exact_quarks",
+  "exact_sampling",
+  "exactness",
+  "figures",
+  "fitting",
+  "haar",
+  "measure",
+  "profile_training",
+  "publish",
+  "report",
+  "results",
+  "run_hmc",
+  "sample",
+  "step_error",
+  "summary",
+  "sweeps",
+  "targets",
+  "train_conditional",
+  "train_marginal",
+  "training",
+]
+__getattr__, __dir__ = submodules(__name__, __all__)
