@@ -59,13 +59,15 @@ def test_a_barrier_leaves_what_does_not_move():
   assert value[0] == 2 and tangent[0] == 1 and tangent[1].dtype == jax.dtypes.float0
 
 
-def test_the_exponential_in_a_scan():
+@pytest.mark.parametrize("scanned", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_the_exponential(scanned):
   """Large arguments, at the second site, are squared in a loop; a scan with recomputation is what flows are."""
   w, size = _random(1, 2, 2, 2), jnp.array([0.3, 6.0])
 
   def function(x):
-    step = jax.checkpoint(lambda u, _: (group.mul(exponential.exp(size * group.project(u)), u), None))
-    return jnp.sum(w * lax.scan(step, x, length=2)[0]).real
+    step = lambda u, _: (group.mul(exponential.exp(size * group.project(u)), u), None)
+    end = lax.scan(jax.checkpoint(step), x, length=2)[0] if scanned else step(x, None)[0]
+    return jnp.sum(w * end).real
 
   _check(function, group.haar(jax.random.key(0), (2, 2, 2), jnp.complex128), 1e-4)
 

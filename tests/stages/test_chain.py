@@ -117,9 +117,9 @@ def test_missing_measurements_are_named(finished, environment, tmp_path):
 def test_killed_anywhere_and_run_again_it_ends_the_same(finished, environment, tmp_path):
   rng, folder = random.Random(7), tmp_path / "smoke"
   count = lambda path: sum(len(names) for _, _, names in os.walk(path))
-  for sixth in range(6):
-    # At some point of each sixth of the work, by the files that are there, whatever the machine's speed.
-    enough = count(finished) * (sixth + rng.random()) / 6
+  for third in range(3):
+    # At some point of each third of the work, by the files that are there, whatever the machine's speed.
+    enough = count(finished) * (third + rng.random()) / 3
     process = subprocess.Popen(
       _command("reproduce", folder), env=environment, cwd=ROOT,
       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
