@@ -14,6 +14,7 @@ import pathlib
 import random
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -34,6 +35,12 @@ class Stage(NamedTuple):
 
   binary: str
   flags: tuple[str, ...] = ()
+  processes: int = 1
+
+  @property
+  def name(self) -> str:
+    """As it stands in tables."""
+    return self.binary + (f" x {self.processes}" if self.processes > 1 else "")
 
 
 _GAUGE = ("--config.theory.num_flavours=0",)
@@ -45,6 +52,8 @@ STAGES = (
   Stage("measure"),
   Stage("anneal", (*_GAUGE, "--config.annealing.moves=heatbath", "--config.annealing.stages=4")),
   Stage("reproduce"),
+  Stage("train_marginal", processes=2),
+  Stage("train_conditional", processes=2),
 )
 
 
@@ -69,19 +78,28 @@ def mutations(count: int, seed: int = 2026) -> int:
   return bad
 
 
-def start(stage: Stage, folder: pathlib.Path, cache: pathlib.Path, limit: int | None = None) -> subprocess.Popen:
-  """The binary at work; limit: bytes that any file of it may have."""
+def start(
+  stage: Stage, folder: pathlib.Path, cache: pathlib.Path, limit: int | None = None
+) -> list[subprocess.Popen[str]]:
+  """The processes of a binary at work; limit: bytes that any file of it may have."""
   command = [sys.executable, "-m", f"experiments.{stage.binary}", "--preset=smoke", f"--config.output={folder}"]
   environment = os.environ | {
     "PYTHONPATH": str(ROOT),
     "XDG_CACHE_HOME": str(cache),
-    "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+    "XLA_FLAGS": f"--xla_force_host_platform_device_count={4 // stage.processes}",
   }
   bound = (lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))) if limit else None
-  return subprocess.Popen(
-    [*command, *stage.flags], env=environment, cwd=ROOT, preexec_fn=bound,
-    stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-  )  # fmt: skip
+  with socket.socket() as free:
+    free.bind(("localhost", 0))
+    together = [f"--coordinator=localhost:{free.getsockname()[1]}", f"--num_processes={stage.processes}"]
+  hosts = [[*together, f"--process_id={i}"] for i in range(stage.processes)] if stage.processes > 1 else [[]]
+  return [
+    subprocess.Popen(
+      [*command, *stage.flags, *host], env=environment, cwd=ROOT, preexec_fn=bound,
+      stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )
+    for host in hosts
+  ]  # fmt: skip
 
 
 def differences(ours: pathlib.Path, theirs: pathlib.Path) -> list[str]:
@@ -104,16 +122,28 @@ def differences(ours: pathlib.Path, theirs: pathlib.Path) -> list[str]:
 def _finish(stage: Stage, folder: pathlib.Path, cache: pathlib.Path) -> float:
   """Run to the end; seconds that it took. Raises AssertionError where it does not end well."""
   begin = time.monotonic()
-  process = start(stage, folder, cache)
-  _, text = process.communicate()
-  assert process.returncode == 0, f"{stage.binary} ended with {process.returncode}: {text[-500:]}"
+  for process in start(stage, folder, cache):
+    _, text = process.communicate()
+    assert process.returncode == 0, f"{stage.name} ended with {process.returncode}: {text[-500:]}"
   return time.monotonic() - begin
+
+
+def _kill(processes: list[subprocess.Popen[str]], rng: random.Random) -> None:
+  """A signal to one of the processes; the others, which wait for it, go within a second."""
+  first = rng.choice(processes)
+  first.send_signal(rng.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGINT]))
+  for process in processes:
+    if process is not first:
+      time.sleep(rng.random())
+      process.kill()
+  for process in processes:
+    process.communicate()
 
 
 def kills(count: int, seed: int = 2026) -> int:
   """Stages whose run, killed again and again, did not end as an undisturbed one."""
   rng, bad, each = random.Random(seed), 0, max(1, count // len(STAGES))
-  print(f"{'binary':18} {'kills':>6} {'runs':>5} {'seconds':>8}  result")
+  print(f"{'binary':21} {'kills':>6} {'runs':>5} {'seconds':>8}  result")
   for stage in STAGES:
     with tempfile.TemporaryDirectory() as place:
       base = pathlib.Path(place)
@@ -124,10 +154,9 @@ def kills(count: int, seed: int = 2026) -> int:
         runs += 1
         folder = base / f"run{runs}"
         for _ in range(min(3, each - done)):
-          process = start(stage, folder, base / "cache")
+          processes = start(stage, folder, base / "cache")
           time.sleep(seconds * rng.random())
-          process.send_signal(rng.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGINT]))
-          process.communicate()
+          _kill(processes, rng)
           done += 1
         try:
           _finish(stage, folder, base / "cache")
@@ -135,7 +164,7 @@ def kills(count: int, seed: int = 2026) -> int:
         except AssertionError as error:
           wrong.append(str(error))
       bad += bool(wrong)
-      print(f"{stage.binary:18} {done:6} {runs:5} {seconds:8.1f}  {'; '.join(wrong) or 'equal'}", flush=True)
+      print(f"{stage.name:21} {done:6} {runs:5} {seconds:8.1f}  {'; '.join(wrong) or 'equal'}", flush=True)
   return bad
 
 
@@ -150,7 +179,7 @@ def disk(count: int, seed: int = 2026) -> int:
     for i in range(count):
       folder, limit = base / f"run{i}", rng.choice(sizes) - 1
       # A cache of its own is not what is tried here: it would fill first.
-      process = start(stage, folder, base / "cache", max(limit, 1))
+      (process,) = start(stage, folder, base / "cache", max(limit, 1))
       _, text = process.communicate()
       said = [line for line in text.splitlines() if line.startswith("error:")]
       fine = (process.returncode == 2 and len(said) == 1 and str(folder) in said[0]) or process.returncode == 0
