@@ -62,14 +62,13 @@ def test_pseudofermion_actions(nc, lattice):
 
 def test_pseudofermions_integrate_to_the_determinant():
   """E[e^{-S(u') + S(u)}] over fields refreshed at u is det(u')/det(u), for every variant."""
-  u = links(1, (4, 4))
-  x = 0.05 * group.gaussian(jax.random.key(1), (2, 1, 1, 16), u.dtype)
-  other = sites.unflatten(jnp.exp(x) * sites.flatten(u), (4, 4))
-  kappa, mu0 = 0.15, 0.05
-  exact = 2 * (determinant.log_det(other, kappa) - determinant.log_det(u, kappa))
-  regulated = determinant.log_det_regulated(other, kappa, None, mu0) - (
-    determinant.log_det_regulated(u, kappa, None, mu0)
-  )
+  u, kappa, mu0 = links(1, (4, 4)), 0.22, 0.05
+  log_det = jax.jit(lambda u: 2 * determinant.log_det(u, kappa))
+  log_det_regulated = jax.jit(lambda u: determinant.log_det_regulated(u, kappa, None, mu0))
+  # Along the slope of the determinant, which changes by half then; along any other direction it hardly would.
+  x = np.asarray(jax.jit(group.lie_derivative(log_det))(u))
+  other = np.exp(0.1 * x / np.sqrt(np.mean(np.abs(x) ** 2))) * np.asarray(u)
+  exact, regulated = (float(f(other) - f(u)) for f in (log_det, log_det_regulated))
   variants = (
     (pseudofermion.plain(kappa), exact),
     (pseudofermion.plain(kappa, mu0=mu0), regulated),
@@ -85,7 +84,7 @@ def test_pseudofermions_integrate_to_the_determinant():
     values = np.asarray(jax.jit(jax.vmap(ratio))(jax.random.split(jax.random.key(2), 6000)))
     error = values.std() / np.sqrt(len(values))
     assert abs(values.mean() - np.exp(log_ratio)) < 4 * error
-    assert error < 0.02 < abs(np.exp(log_ratio) - 1)
+    assert 10 * error < abs(np.exp(log_ratio) - 1)
 
 
 def test_the_value_of_a_fresh_field_is_the_gaussian_norm():
