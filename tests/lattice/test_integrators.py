@@ -48,6 +48,9 @@ def test_order_of_runge_kutta_in_links_and_integral(table, order, steps):
     z = -(1 + t) * group.project(v)
     return z, jnp.sum((1 + t) ** 2 * group.trace(v).real)
 
+  still = jax.jit(lambda u: integrators.transport(table, lambda t, v: (0 * v, (1 + t) ** 2), u, 0.0, 1.0, 3))(u)
+  np.testing.assert_array_equal(still.u, u)
+  assert float(still.integral) == pytest.approx(7 / 3, rel=1e-12)
   run = jax.jit(lambda n: integrators.transport(table, rate, u, 0.0, 1.0, n), static_argnums=0)
   exact, coarse, fine = run(128), run(steps), run(2 * steps)
   for name in ("u", "integral"):
