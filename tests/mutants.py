@@ -71,6 +71,19 @@ MUTANTS = [
     ),
   ),
   *_of(
+    "lattice/rectangles.py",
+    "tests/theory/test_actions.py",
+    (
+      "outside_right, outside_left = sites.shift(side.above, lattice, mu), side.below",
+      "outside_right, outside_left = side.above, side.below",
+    ),
+    ("+ r * sites.shift(link.above, lattice, nu)", "+ r * link.above"),
+    (
+      "sites.shift(v[nu], lattice, mu, 2), sites.shift(double",
+      "sites.shift(v[nu], lattice, mu, 1), sites.shift(double",
+    ),
+  ),
+  *_of(
     "lattice/exponential.py",
     "tests/lattice/test_group.py",
     ("return a, -1j * b, -c", "return a, -1j * b, c"),
@@ -91,6 +104,7 @@ MUTANTS = [
     "tests/theory/test_actions.py",
     ("return -(beta / u.shape[1]) * loops.", "return -beta * loops."),
     ("force = (0.5 * beta / u.shape[1]) * group.project(", "force = (beta / u.shape[1]) * group.project("),
+    ("return 1 - 8 * c1", "return 1 - 4 * c1"),
     ("force.at[mu].set(-0.5 * coupling", "force.at[mu].set(0.5 * coupling"),
   ),
   *_of(

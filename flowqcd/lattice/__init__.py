@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     linear,
     loops,
     precision,
+    rectangles,
     sites,
     spin,
   )
@@ -35,6 +36,7 @@ __all__ = [
   "linear",
   "loops",
   "precision",
+  "rectangles",
   "sites",
   "spin",
 ]

@@ -1,4 +1,4 @@
-"""The Wilson gauge action and its force."""
+"""Gauge actions and their forces: Wilson's, and those with rectangles beside the plaquettes."""
 
 from __future__ import annotations
 
@@ -7,11 +7,18 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from flowqcd.lattice import group, loops, precision, sites
+from flowqcd.lattice import group, loops, precision, rectangles, sites
 from flowqcd.types import Action, Array, Refreshed, ScalarFunction, require_action, require_finite
 
 LineCouplings = Sequence[float | Array]
 """One for each direction, or none at all."""
+
+SYMANZIK = -1 / 12
+"""c1 at tree level; Luescher and Weisz, Commun. Math. Phys. 97 (1985) 59."""
+IWASAKI = -0.331
+"""c1 of Iwasaki, arXiv:1111.7054 (UTHEP-118, 1983)."""
+DBW2 = -1.4088
+"""c1 of DBW2; QCD-TARO, hep-lat/9911033."""
 
 
 @precision.compiled()
@@ -37,6 +44,34 @@ def wilson_force(u: Array, beta: float | Array) -> Array:
   lattice, v = sites.extents(u), sites.flatten(u)
   force = (0.5 * beta / u.shape[1]) * group.project(loops.link_plaquettes(v, lattice))
   return sites.unflatten(force, lattice)
+
+
+def plaquette_share(c1: float | Array) -> float | Array:
+  """c0 = 1 - 8 c1: the plaquettes' coefficient where rectangles have c1, so that both are one F^2 in the continuum."""
+  return 1 - 8 * c1
+
+
+@precision.compiled()
+def improved(u: Array, beta: float | Array, c1: float | Array) -> Array:
+  """-(beta/Nc) [c0 sum Re tr P + c1 sum Re tr R], c0 = 1 - 8 c1, R all rectangles of two links by one, lying and standing.
+
+  u: links [Nd, Nc, Nc, *L]. Returns a scalar, constants dropped. c1 = 0 is `wilson`; SYMANZIK, IWASAKI and DBW2 are others.
+  """
+  return jnp.sum(_plaquette_terms(u, plaquette_share(c1) * beta)) + jnp.sum(_rectangle_terms(u, c1 * beta))
+
+
+def _rectangle_terms(u: Array, beta: float | Array) -> Array:
+  """-(beta/Nc) Re tr R: [ordered pairs of directions, *L]."""
+  return -(beta / u.shape[1]) * rectangles.traces(u).real
+
+
+@precision.compiled()
+def improved_force(u: Array, beta: float | Array, c1: float | Array) -> Array:
+  """T^a d^a of `improved`: (beta/(2 Nc)) TA(c0 M + c1 M'), M' the sum of rectangles that start with the link, as M is of
+  plaquettes. u: [Nd, Nc, Nc, *L], same shape out."""
+  lattice, v = sites.extents(u), sites.flatten(u)
+  around = rectangles.link_loops(v, lattice, plaquette_share(c1), c1)
+  return sites.unflatten((0.5 * beta / u.shape[1]) * group.project(around), lattice)
 
 
 @precision.of_input
@@ -71,23 +106,32 @@ def _present(couplings: LineCouplings, nd: int) -> list[tuple[int, float | Array
   return [(mu, c) for mu, c in enumerate(couplings) if isinstance(c, Array) or c]
 
 
-def action(beta: float | Array, lines: LineCouplings = ()) -> Action:
-  """The Wilson action, and `winding` lines where they have couplings: no auxiliary fields, forces by hand.
+def action(beta: float | Array, lines: LineCouplings = (), c1: float = 0.0) -> Action:
+  """The Wilson action, with c1 the `improved` one, and `winding` lines where they have couplings.
 
-  Raises ValueError for couplings that are not finite.
+  No auxiliary fields, forces by hand. Raises ValueError for couplings that are not finite.
   """
-  require_finite(beta=beta)
+  require_finite(beta=beta, c1=c1)
   for coupling in lines:
     require_finite(line=coupling)
 
+  def loops_value(u: Array) -> Array:
+    return improved(u, beta, c1) if c1 else wilson(u, beta)
+
+  def loops_force(u: Array) -> Array:
+    return improved_force(u, beta, c1) if c1 else wilson_force(u, beta)
+
   def value(u: Array) -> Array:
-    return wilson(u, beta) + winding(u, lines)
+    return loops_value(u) + winding(u, lines)
 
   def local(u: Array) -> list[Array]:
-    return [_plaquette_terms(u, beta), *_winding_terms(u, lines)]
+    rest = _winding_terms(u, lines)
+    if not c1:
+      return [_plaquette_terms(u, beta), *rest]
+    return [_plaquette_terms(u, plaquette_share(c1) * beta), _rectangle_terms(u, c1 * beta), *rest]
 
   def force(u: Array) -> Array:
-    return wilson_force(u, beta) + winding_force(u, lines) if _present(lines, u.shape[0]) else wilson_force(u, beta)
+    return loops_force(u) + winding_force(u, lines) if _present(lines, u.shape[0]) else loops_force(u)
 
   whole = Action(
     refresh=lambda key, u: Refreshed((), value(u), local(u)),

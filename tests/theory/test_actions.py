@@ -1,3 +1,5 @@
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -30,6 +32,37 @@ def test_gauge_action_and_force(nc, lattice):
   autodiff = gauge.from_function(lambda u: gauge.wilson(u, 2.7))
   by_autodiff = jax.jit(autodiff.force)(u, ())
   np.testing.assert_allclose(by_hand, by_autodiff, atol=1e-12)
+
+
+RECTANGLES = pytest.mark.parametrize("nc, lattice, c1", [
+  (1, (3, 4), gauge.SYMANZIK), (2, (5, 4), gauge.DBW2), (3, (2, 3), gauge.IWASAKI), slow(2, (2, 3, 4), gauge.IWASAKI),
+  (3, (2, 3, 2, 4), gauge.DBW2),
+])  # fmt: skip
+
+
+@RECTANGLES
+def test_actions_with_rectangles(nc, lattice, c1):
+  """Also on extents of two, where rectangles wind and run over links twice."""
+  u = links(nc, lattice)
+  check_action(gauge.action(1.3, c1=c1), u, jax.random.key(0))
+  by_hand = gauge.improved_force(u, 1.3, c1)
+  by_autodiff = jax.jit(group.lie_derivative(lambda u: gauge.improved(u, 1.3, c1)))(u)
+  np.testing.assert_allclose(by_hand, by_autodiff, atol=1e-11)
+
+
+def test_without_rectangles_the_action_is_wilsons():
+  u = links(3, (4, 3))
+  np.testing.assert_allclose(gauge.improved(u, 2.0, 0.0), gauge.wilson(u, 2.0), rtol=1e-14)
+  np.testing.assert_allclose(gauge.improved_force(u, 2.0, 0.0), gauge.wilson_force(u, 2.0), atol=1e-13)
+  # The same field strength: on smooth links of U(1), P = e^{i f} and R = e^{2 i f}, all actions begin with beta f^2/2.
+  f = 1e-3
+  phases = np.exp(1j * f * np.arange(4))[:, None] * np.ones((4, 4))
+  smooth = np.stack([np.ones((4, 4)), phases]).reshape(2, 1, 1, 4, 4).astype(complex)
+  inner = lambda terms: np.sum([np.sum(np.asarray(x)[..., 0, :]) for x in terms])
+  at = lambda u, c1: inner(gauge.action(1.0, c1=c1).local(u, ()))
+  for c1 in (0.0, gauge.SYMANZIK, gauge.DBW2):
+    change = at(smooth, c1) - at(np.ones_like(smooth), c1)
+    np.testing.assert_allclose(change, 4 * f**2 / 2, rtol=1e-4)
 
 
 @GAUGE
@@ -165,3 +198,19 @@ def test_plaquette_and_action_by_a_loop_over_sites(lattice):
         count += 1
   found = jax.jit(lambda u: (gauge.wilson(u, 3.0), observables.mean_plaquette(u), observables.plaquette(u)))(u)
   np.testing.assert_allclose(found, [-1.5 * total, total / 2 / count, total / 2 / np.prod(lattice)], rtol=1e-12)
+
+
+@pytest.mark.parametrize("lattice", [(3, 5), (2, 4), (2, 1), (1, 2, 3)])
+def test_rectangles_by_a_loop_over_sites(lattice):
+  u, nd = np.asarray(links(2, lattice)), len(lattice)
+  total = 0.0
+  for x in np.ndindex(*lattice):
+    for mu, nu in itertools.permutations(range(nd), 2):
+      here, loop = np.array(x), np.eye(2)
+      for direction, sign in ((mu, 1), (mu, 1), (nu, 1), (mu, -1), (mu, -1), (nu, -1)):
+        step = sign * np.eye(nd, dtype=int)[direction]
+        link = u[(direction, slice(None), slice(None), *((here if sign > 0 else here + step) % lattice))]
+        loop, here = loop @ (link if sign > 0 else link.conj().T), here + step
+      total += np.trace(loop).real
+  plaquettes = gauge.wilson(u, 3.0)
+  np.testing.assert_allclose(gauge.improved(u, 3.0, -0.2), 2.6 * plaquettes + 0.2 * 1.5 * total, rtol=1e-12)

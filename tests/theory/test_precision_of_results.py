@@ -28,6 +28,8 @@ FUNCTIONS = {
   "log_det_regulated": lambda u: determinant.log_det_regulated(u, 0.1),
   "wilson": lambda u: gauge.wilson(u, 2.0),
   "wilson_force": lambda u: gauge.wilson_force(u, 2.0),
+  "improved": lambda u: gauge.improved(u, 2.0, gauge.IWASAKI),
+  "improved_force": lambda u: gauge.improved_force(u, 2.0, gauge.IWASAKI),
   "winding": lambda u: gauge.winding(u, (0.3, 0.2)),
   "winding_force": lambda u: gauge.winding_force(u, (0.3, 0.2)),
   "action": lambda u: gauge.action(2.0, (0.3, 0.2)).value(u, ()),
