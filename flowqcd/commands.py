@@ -119,6 +119,7 @@ def publish(config: Experiment) -> list[zoo.Model]:
   Writes model.safetensors, the flow of the links, and conditional.safetensors, the model of pseudofermions. Raises
   ValueError for flows that cannot be published and unfinished runs, FileExistsError where a file is already there.
   """
+  publish_stage.check(config.theory)
   run, theory, links, training = _begin(config), config.theory, config.links, config.conditional_training
   of_links = publish_stage.has_marginal(links, config.training)
   networks = publish_stage.has_conditional(config.conditional, theory, training)

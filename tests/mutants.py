@@ -355,6 +355,16 @@ MUTANTS = [
     ("custom.load(name) if custom.is_name(name) else ", ""),
     ("priors.check(choice.prior, theory)", "pass"),
   ),
+  *_of(
+    "runs/theories.py",
+    "tests/runs/test_theories.py",
+    ("return near + rest(u, theory.beta) if rest else near", "return near"),
+  ),
+  *_of(
+    "stages/annealing.py",
+    "tests/runs/test_theories.py",
+    ("kind.make(beta / kind.plaquettes,", "kind.make(beta,"),
+  ),
   *_of("stages/targets.py", "tests/stages/test_flows.py", ("- 2 * determinant.log_det", "- determinant.log_det")),
   *_of("stages/chains.py", "tests/stages/test_chains.py", ("plan.thermalisation + done, per_part", "done, per_part")),
 ]

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from flowqcd.models import priors
+from flowqcd.runs import theories
 from flowqcd.runs.theories import Theory
 from flowqcd.runs.tree import field
 
@@ -66,6 +67,7 @@ def _heat_bath(prior: Prior, theory: Theory, dtype: jnp.dtype) -> priors.Prior:
 
 
 def _check_heat_bath(prior: Prior, theory: Theory) -> None:
+  theories.require_plaquettes(theory, "a heat-bath prior", "set prior.beta = 0")
   if any(n % 2 for n in theory.lattice):
     raise ValueError(f"a heat-bath prior needs even extents, not {theory.lattice}")
 

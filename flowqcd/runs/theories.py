@@ -8,18 +8,22 @@ import math
 import jax.numpy as jnp
 
 from flowqcd.flows import trivializing
-from flowqcd.runs.tree import field
+from flowqcd.runs import gauge_actions
+from flowqcd.runs.tree import choose, field
 from flowqcd.theory import determinant
-from flowqcd.types import Array
+from flowqcd.types import Action, Array
 
 
 @dataclasses.dataclass(frozen=True)
 class Theory:
-  """The target: Wilson gauge action and num_flavours (0 or 2) of Wilson quarks."""
+  """The target: a gauge action and num_flavours (0 or 2) of Wilson quarks."""
 
   nc: int = field(3, "Number of colours: 1 (U(1)), 2 or 3.")
   lattice: tuple[int, ...] = field((4, 4, 4, 4), "Extents t,x,y,z (2D: t,x).")
-  beta: float = field(1.0, "Gauge coupling of S = -(beta/Nc) sum Re tr P.")
+  beta: float = field(1.0, "Gauge coupling of S = -(beta/Nc) [c0 sum Re tr P + c1 sum Re tr R], c0 = 1 - 8 c1.")
+  gauge_action: str = field(
+    "wilson", "wilson: c1 = 0; or with rectangles, symanzik: c1 = -1/12; iwasaki: -0.331; dbw2: -1.4088."
+  )
   kappa: float = field(0.1, "Hopping parameter of the quarks.")
   num_flavours: int = field(2, "Degenerate quark flavours: 0 or 2.")
   boundary: tuple[float, ...] = field((-1.0, 1.0, 1.0, 1.0), "Fermion phase per direction.")
@@ -32,6 +36,7 @@ class Theory:
       raise ValueError(f"theory.lattice needs 2, 3 or 4 extents of at least 2, not {self.lattice}")
     if self.num_flavours not in (0, 2):
       raise ValueError(f"theory.num_flavours must be 0 or 2, not {self.num_flavours}")
+    choose(gauge_actions.KINDS, self.gauge_action, "theory.gauge_action")
     if self.beta < 0:
       raise ValueError(f"theory.beta must not be negative, not {self.beta}")
     if self.num_flavours:
@@ -53,11 +58,41 @@ def num_planes(theory: Theory) -> int:
   return math.comb(len(theory.lattice), 2)
 
 
+def gauge_kind(theory: Theory) -> gauge_actions.Kind:
+  """The theory's entry in the table of gauge actions."""
+  return gauge_actions.KINDS[theory.gauge_action]
+
+
+def gauge_value(theory: Theory, u: Array) -> Array:
+  """The theory's gauge action at links u [Nd, Nc, Nc, *L], without constants: a scalar."""
+  return gauge_kind(theory).value(u, theory.beta)
+
+
+def gauge_action(theory: Theory) -> Action:
+  """The theory's gauge action with its force."""
+  return gauge_kind(theory).make(theory.beta, ())
+
+
+def require_plaquettes(theory: Theory, what: str, remedy: str) -> None:
+  """Raise ValueError where the gauge action has more than plaquettes, for what is made for these alone."""
+  if gauge_kind(theory).rest:
+    raise ValueError(
+      f"{what}: for plaquettes alone, theory.gauge_action = wilson, not for {theory.gauge_action}; {remedy}"
+    )
+
+
 def flow_target(theory: Theory) -> trivializing.Target:
-  """What the analytic flow aims at: the gauge action and the leading hopping terms of the quarks."""
+  """What the analytic flow aims at: the gauge action's plaquettes and the leading hopping terms of the quarks."""
+  beta = gauge_kind(theory).plaquettes * theory.beta
   if theory.num_flavours:
-    return trivializing.two_flavours(theory.beta, theory.kappa, theory.nc, theory.lattice, theory.boundary)
-  return trivializing.pure_gauge(theory.beta, len(theory.lattice))
+    return trivializing.two_flavours(beta, theory.kappa, theory.nc, theory.lattice, theory.boundary)
+  return trivializing.pure_gauge(beta, len(theory.lattice))
+
+
+def leading_action(theory: Theory, u: Array) -> Array:
+  """The whole gauge action and the leading hopping terms of the quarks at links u, without constants: a scalar."""
+  near, rest = trivializing.target_action(flow_target(theory), u), gauge_kind(theory).rest
+  return near + rest(u, theory.beta) if rest else near
 
 
 def log_det(theory: Theory, u: Array) -> Array:

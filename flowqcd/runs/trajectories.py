@@ -7,6 +7,7 @@ import dataclasses
 from flowqcd.lattice import integrators
 from flowqcd.lattice.precision import in_single
 from flowqcd.mcmc import hmc
+from flowqcd.runs import theories
 from flowqcd.runs.theories import Theory
 from flowqcd.runs.tree import choose, field
 from flowqcd.theory import gauge, pseudofermion
@@ -60,7 +61,7 @@ def kernel(theory: Theory, run: HMC, precision: str) -> Kernel:
 
 def action(theory: Theory, run: HMC, precision: str) -> Action:
   """The gauge action plus pseudofermions, whose determinant is that of `theories.log_det`."""
-  parts = [gauge.action(theory.beta)]
+  parts = [theories.gauge_action(theory)]
   mixed = precision == "double" and run.single_forces
   # Errors of energies go with the square of their solver's; those of forces cost acceptance, but no exactness.
   tolerances = (1e-4 if mixed else 1e-6, 1e-5 if precision == "single" else 1e-7)

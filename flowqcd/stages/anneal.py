@@ -22,7 +22,7 @@ from flowqcd.runs.folder import Run
 from flowqcd.stages import annealing_path, step_error, summary
 from flowqcd.stages.annealing import Course
 from flowqcd.stages.sample import Sampling
-from flowqcd.theory import gauge, observables
+from flowqcd.theory import observables
 from flowqcd.training import continuity
 from flowqcd.types import Array, Key, Params
 
@@ -85,7 +85,7 @@ def _sampler(
     sample = model.sample(params, first)
     log_w = -first_action.value(sample.u, ()) - sample.log_q
     end = anneal(second, sample.u, log_w)
-    exact = theories.log_det(theory, end.u) - gauge.wilson(end.u, theory.beta)
+    exact = theories.log_det(theory, end.u) - theories.gauge_value(theory, end.u)
     return {
       "u": end.u,
       "log_w": end.log_w + (last_action.value(end.u, ()) + exact if theory.num_flavours else 0.0),

@@ -14,7 +14,6 @@ from flowqcd.runs import theories, trajectories
 from flowqcd.runs.theories import Theory
 from flowqcd.runs.trajectories import HMC
 from flowqcd.runs.tree import choose, field
-from flowqcd.theory import gauge
 from flowqcd.training import continuity
 from flowqcd.types import Action, Array, Kernel
 
@@ -78,7 +77,8 @@ class Course(NamedTuple):
 
   def action_at(self, beta: Array) -> Action:
     """The action of the stage with this coupling of the plaquettes."""
-    return gauge.action(beta, self.lines_at(beta).at)
+    kind = theories.gauge_kind(self.end)
+    return kind.make(beta / kind.plaquettes, self.lines_at(beta).at)
 
   def kernel_at(self, beta: Array) -> Kernel:
     """The moves of that stage."""
@@ -115,7 +115,8 @@ def course(theory: Theory, plan: Annealing, hmc: HMC) -> Course:
   """The way to a theory.
 
   Raises ValueError for quarks at the start alone and a path of no length, for moves by sweeps with quarks or odd extents,
-  and of the link flow for groups other than SU(3).
+  of the link flow for groups other than SU(3), and with rectangles in the gauge action for all but HMC moves without a
+  fitted flow and without quarks.
   """
   if plan.start_kappa and not theory.num_flavours:
     raise ValueError("annealing.start_kappa needs a theory with quarks")
@@ -125,12 +126,17 @@ def course(theory: Theory, plan: Annealing, hmc: HMC) -> Course:
   if first == last:
     raise ValueError(f"annealing needs another coupling at its end than at its start, {first}")
   _check_moves(plan.moves, theory)
+  if plan.transport:
+    theories.require_plaquettes(theory, "the fitted flow of annealing", "set annealing.transport = false")
+  if theory.num_flavours:
+    theories.require_plaquettes(theory, "annealing with quarks", "set theory.num_flavours = 0, or use `flowqcd sample`")
   return found
 
 
 def _check_moves(moves: str, theory: Theory) -> None:
   if moves == "hmc":
     return
+  theories.require_plaquettes(theory, f"{moves} moves", "set annealing.moves = hmc")
   if theory.num_flavours:
     raise ValueError(f"{moves} moves are for plaquettes alone; with quarks set annealing.moves = hmc")
   if any(n % 2 for n in theory.lattice):

@@ -12,7 +12,7 @@ import numpy as np
 from flowqcd.analysis import statistics, trust
 from flowqcd.io import ensembles, files, metrics
 from flowqcd.mcmc import heatbath, link_flow
-from flowqcd.runs import progress
+from flowqcd.runs import progress, theories
 from flowqcd.runs.folder import Run
 from flowqcd.runs.theories import Theory
 from flowqcd.runs.trajectories import HMC
@@ -58,6 +58,7 @@ def check(theory: Theory, plan: HMC) -> None:
   stored = plan.trajectories // plan.thin
   if theory.num_flavours or theory.nc != 3:
     raise ValueError("chains are compared for SU(3) without quarks: set theory.num_flavours = 0 and theory.nc = 3")
+  theories.require_plaquettes(theory, "heat bath and link flow", "there is `flowqcd run_hmc`")
   if any(n % 2 for n in theory.lattice):
     raise ValueError(f"heat bath and link flow need even extents, not {theory.lattice}")
   if stored < _LEAST_STORED:

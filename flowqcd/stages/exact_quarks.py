@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from flowqcd.mcmc import hmc
 from flowqcd.models import joint, priors
-from flowqcd.runs import conditionals
+from flowqcd.runs import conditionals, theories
 from flowqcd.runs.conditionals import Conditional
 from flowqcd.runs.theories import Theory
 from flowqcd.stages.exact_sampling import LATTICE, Case, Draw, Measurements, chain, haar, weighted
@@ -32,7 +32,7 @@ def cases() -> list[Case]:
       "Hasenbusch": pseudofermion.hasenbusch(kappa, 0.4, theory.boundary),
     }
     for name, parts in quarks.items() if nc == 1 else (("even/odd", quarks["even/odd"]),):
-      kernel = hmc.make(gauge.total(gauge.action(beta), *parts), 1.0, 4)
+      kernel = hmc.make(gauge.total(theories.gauge_action(theory), *parts), 1.0, 4)
       found.append(chain(f"{label}, HMC, {name}", kernel, haar(nc, LATTICE), measure, reference, steps=80))
     found.append(weighted(f"{label}, joint draws", joint_draws(theory, measure), reference))
   return found

@@ -6,13 +6,11 @@ import numpy as np
 
 from flowqcd import distributed
 from flowqcd.analysis import weights
-from flowqcd.flows import trivializing
 from flowqcd.io import metrics
 from flowqcd.models import priors
 from flowqcd.runs import theories
 from flowqcd.runs.folder import Run
 from flowqcd.runs.theories import Theory
-from flowqcd.theory import gauge
 from flowqcd.types import Array, Key
 
 
@@ -27,16 +25,16 @@ def ess(run: Run, theory: Theory, count: int, chunk: int) -> float | None:
   record = run.folder / "haar.json"
   if record.exists():
     return metrics.read_json(record)["ess"]
-  prior, target = priors.haar(theory.nc, theory.lattice, run.dtype), theories.flow_target(theory)
+  prior = priors.haar(theory.nc, theory.lattice, run.dtype)
   keys = distributed.item_keys(run.key(4), 0, 0, count)
-  approximate = distributed.parallel_map(lambda key: -trivializing.target_action(target, prior.sample(key)), 16)
+  approximate = distributed.parallel_map(lambda key: -theories.leading_action(theory, prior.sample(key)), 16)
   log_w = np.asarray(approximate(keys), np.float64)
   top = np.argsort(log_w)[-min(32, count) :]
 
   def correction(key: Key) -> Array:
     u = prior.sample(key)
-    exact = theories.log_det(theory, u) - gauge.wilson(u, theory.beta)
-    return exact + trivializing.target_action(target, u)
+    exact = theories.log_det(theory, u) - theories.gauge_value(theory, u)
+    return exact + theories.leading_action(theory, u)
 
   shift = np.asarray(distributed.parallel_map(correction, chunk)(keys[top]))
   # The hopping terms leave out a constant of the determinant: all are shifted alike but the corrected ones, by themselves.

@@ -10,7 +10,7 @@ import numpy as np
 from flowqcd.analysis import weights
 from flowqcd.io import ensembles, metrics
 from flowqcd.models import zoo
-from flowqcd.runs import families, marginals, progress
+from flowqcd.runs import families, marginals, progress, theories
 from flowqcd.runs.conditionals import Conditional
 from flowqcd.runs.folder import Run
 from flowqcd.runs.theories import Theory
@@ -19,6 +19,11 @@ from flowqcd.stages.training import Training
 from flowqcd.types import Params
 
 _RECIPE = ("training.", "conditional_training.", "optimizer.", "natural.")
+
+
+def check(theory: Theory) -> None:
+  """Raise ValueError for theories that cards have no words for."""
+  theories.require_plaquettes(theory, "published models", "the run's checkpoints serve training.start_from")
 
 
 def has_marginal(links: marginals.Choice, training: Training) -> bool:

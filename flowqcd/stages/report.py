@@ -41,13 +41,18 @@ def number(value: float, error: float) -> str:
   return f"{value:.{digits}f}({shown})"
 
 
-def markdown(theory: Theory, settings: Mapping[str, Any], numbers: Mapping[str, Any], figures: Sequence[str]) -> str:
-  """The whole report. settings: {field: value} of the run. figures: names of PNG files beside it."""
+def title(theory: Theory) -> str:
+  """The theory in a line: group, lattice, gauge action, couplings."""
   quarks = f"N_f = {theory.num_flavours}, kappa = {theory.kappa}" if theory.num_flavours else "no quarks"
   group = f"SU({theory.nc})" if theory.nc > 1 else "U(1)"
   lattice = "x".join(map(str, theory.lattice))
+  return f"{group}, {lattice}, {theory.gauge_action} action, beta = {theory.beta}, {quarks}"
+
+
+def markdown(theory: Theory, settings: Mapping[str, Any], numbers: Mapping[str, Any], figures: Sequence[str]) -> str:
+  """The whole report. settings: {field: value} of the run. figures: names of PNG files beside it."""
   parts = [
-    f"# Flow against HMC: {group}, {lattice}, beta = {theory.beta}, {quarks}\n",
+    f"# Flow against HMC: {title(theory)}\n",
     _verdict(numbers),
     _table(numbers),
     _costs(numbers),

@@ -19,7 +19,6 @@ from flowqcd.runs.progress import Progress
 from flowqcd.runs.theories import Theory
 from flowqcd.runs.tree import field
 from flowqcd.stages.train_conditional import Trained
-from flowqcd.theory import gauge
 from flowqcd.types import Array, Key, Params
 
 
@@ -81,7 +80,7 @@ def _sampler(
 
   def one(params: Trained, key: Key, draws_key: Key) -> dict[str, Array]:
     sample = model.sample(params.marginal, key)
-    action = gauge.wilson(sample.u, theory.beta)
+    action = theories.gauge_value(theory, sample.u)
     log_det = theories.log_det(theory, sample.u)
     row = {
       "u": sample.u,

@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from flowqcd import distributed
-from flowqcd.flows import trivializing
 from flowqcd.io import metrics
 from flowqcd.mcmc import hmc
 from flowqcd.models import marginal
@@ -36,12 +35,11 @@ def check_flow(run: Run, theory: Theory, links: marginals.Choice, params: Params
   record, finer = run.folder / "flow_steps.json", marginals.finer(links)
   if finer is None or record.exists():
     return
-  target = theories.flow_target(theory)
   models = [marginals.model(choice, theory, run.dtype) for choice in (links, finer)]
 
   def log_w(model: marginal.Marginal, params: Params, key: Key) -> Array:
     sample = model.sample(params, key)
-    return -trivializing.target_action(target, sample.u) - sample.log_q
+    return -theories.leading_action(theory, sample.u) - sample.log_q
 
   def difference(params: Params, key: Key) -> Array:
     coarse, fine = (log_w(model, params, key) for model in models)

@@ -54,8 +54,13 @@ def _joint(data: Data) -> dict[str, Any]:
 
 
 def _exact(theory: Theory) -> dict[str, float]:
-  """What is known exactly: pure gauge theory in two dimensions; nothing elsewhere."""
-  if theory.num_flavours or len(theory.lattice) != 2 or not 0 < theory.beta / theory.nc <= 20:
+  """What is known exactly: pure gauge theory with plaquettes alone in two dimensions; nothing elsewhere."""
+  if (
+    theories.gauge_kind(theory).rest
+    or theory.num_flavours
+    or len(theory.lattice) != 2
+    or not 0 < theory.beta / theory.nc <= 20
+  ):
     return {}
   known = torus.exact(theory.nc, theory.beta, theory.lattice[0] * theory.lattice[1])
   return {"mean_plaquette_exact": known.plaquette, "log_z_exact": known.log_z}

@@ -13,7 +13,7 @@ from flowqcd.models import marginal
 from flowqcd.runs import families, marginals, priors, theories
 from flowqcd.runs.theories import Theory
 from flowqcd.stages.training import Training
-from flowqcd.theory import determinant, dirac, gauge
+from flowqcd.theory import determinant, dirac
 from flowqcd.training import objectives
 from flowqcd.types import Array, Key
 
@@ -24,13 +24,13 @@ def target(theory: Theory, training: Training) -> objectives.Target:
   kind = training.determinant if theory.num_flavours else "none"
   if kind == "exact":
     regulated = lambda u: determinant.log_det_regulated(u, theory.kappa, theory.boundary, training.mu0)
-    exact = lambda u: gauge.wilson(u, theory.beta) - theories.log_det(theory, u)
-    return objectives.Target(lambda key, u: gauge.wilson(u, theory.beta) - regulated(u), exact)
-  approximate = lambda u: trivializing.target_action(theories.flow_target(theory), u)
+    exact = lambda u: theories.gauge_value(theory, u) - theories.log_det(theory, u)
+    return objectives.Target(lambda key, u: theories.gauge_value(theory, u) - regulated(u), exact)
+  approximate = lambda u: theories.leading_action(theory, u)
   if kind == "none":
-    return objectives.Target(lambda key, u: gauge.wilson(u, theory.beta), approximate)
+    return objectives.Target(lambda key, u: theories.gauge_value(theory, u), approximate)
   surrogate = _surrogate(theory, training)
-  return objectives.Target(lambda key, u: gauge.wilson(u, theory.beta) - surrogate(key, u), approximate)
+  return objectives.Target(lambda key, u: theories.gauge_value(theory, u) - surrogate(key, u), approximate)
 
 
 def _surrogate(theory: Theory, training: Training) -> Callable[[Key, Array], Array]:
@@ -48,13 +48,14 @@ def family_at(
   theory: Theory, links: marginals.Choice, determinant_kind: str, dtype: jnp.dtype
 ) -> Callable[[family.Couplings], tuple[marginal.Marginal, objectives.Target]]:
   """couplings -> the family's model there and its target, with the determinant exact, or to leading order for none."""
+  gauge_value = theories.gauge_kind(theory).value
   members, prior = families.make(links.family, links.settings, theory), priors.make(links.prior, theory, dtype)
 
   def value(couplings: family.Couplings, u: Array) -> Array:
     if not theory.num_flavours:
-      return gauge.wilson(u, couplings.beta)
+      return gauge_value(u, couplings.beta)
     if determinant_kind == "exact":
-      return gauge.wilson(u, couplings.beta) - 2 * determinant.log_det(u, couplings.kappa, theory.boundary)
+      return gauge_value(u, couplings.beta) - 2 * determinant.log_det(u, couplings.kappa, theory.boundary)
     return trivializing.target_action(members.target(couplings), u)
 
   def at(couplings: family.Couplings) -> tuple[marginal.Marginal, objectives.Target]:

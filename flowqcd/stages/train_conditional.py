@@ -12,13 +12,12 @@ import numpy as np
 
 from flowqcd import distributed
 from flowqcd.models import conditional, joint, marginal
-from flowqcd.runs import conditionals, marginals, session
+from flowqcd.runs import conditionals, marginals, session, theories
 from flowqcd.runs.conditionals import Conditional
 from flowqcd.runs.folder import Run
 from flowqcd.runs.theories import Theory
 from flowqcd.runs.tree import field
 from flowqcd.stages import fitting
-from flowqcd.theory import gauge
 from flowqcd.training import loop, objectives, optimizer
 from flowqcd.types import Array, Key, Params
 
@@ -137,7 +136,7 @@ def proposals(theory: Theory, model: marginal.Marginal) -> Propose:
 
   def propose(params: Params, key: Key) -> objectives.Proposal:
     sample = model.sample(params, key)
-    return objectives.Proposal(sample.u, -gauge.wilson(sample.u, theory.beta) - sample.log_q)
+    return objectives.Proposal(sample.u, -theories.gauge_value(theory, sample.u) - sample.log_q)
 
   return propose
 

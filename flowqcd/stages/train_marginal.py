@@ -17,7 +17,6 @@ from flowqcd.runs.folder import Run
 from flowqcd.runs.theories import Theory
 from flowqcd.stages import fitting, targets
 from flowqcd.stages.training import Training
-from flowqcd.theory import gauge
 from flowqcd.training import loop, natural, objectives, optimizer
 from flowqcd.types import Params
 
@@ -107,7 +106,7 @@ def _evaluation(
 
   def one(params: Params, key: jax.Array) -> jax.Array:
     sample = model.sample(params, key)
-    return theories.log_det(theory, sample.u) - gauge.wilson(sample.u, theory.beta) - sample.log_q
+    return theories.log_det(theory, sample.u) - theories.gauge_value(theory, sample.u) - sample.log_q
 
   mapped = distributed.parallel_map(one, training.chunk, num_shared=1)
   keys = distributed.item_keys(run.key(2), 0, 0, training.num_evaluate)

@@ -57,7 +57,13 @@ def improved(u: Array, beta: float | Array, c1: float | Array) -> Array:
 
   u: links [Nd, Nc, Nc, *L]. Returns a scalar, constants dropped. c1 = 0 is `wilson`; SYMANZIK, IWASAKI and DBW2 are others.
   """
-  return jnp.sum(_plaquette_terms(u, plaquette_share(c1) * beta)) + jnp.sum(_rectangle_terms(u, c1 * beta))
+  return wilson(u, plaquette_share(c1) * beta) + of_rectangles(u, c1 * beta)
+
+
+@precision.compiled()
+def of_rectangles(u: Array, beta: float | Array) -> Array:
+  """-(beta/Nc) sum Re tr R, the part of `improved` with rectangles where beta is c1 times the action's. A scalar."""
+  return jnp.sum(_rectangle_terms(u, beta))
 
 
 def _rectangle_terms(u: Array, beta: float | Array) -> Array:
