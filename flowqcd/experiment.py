@@ -6,7 +6,7 @@ import dataclasses
 import pathlib
 from typing import Any
 
-from flowqcd.runs import conditionals, folder, marginals, tree
+from flowqcd.runs import conditionals, folder, marginals, trajectories, tree
 from flowqcd.runs.conditionals import Conditional
 from flowqcd.runs.families import Family
 from flowqcd.runs.priors import Prior
@@ -64,6 +64,8 @@ class Experiment(tree.with_groups(_Model, "_Model", marginals.GROUPS)):
     training.check(self.training, self.theory)
     marginals.check(self.links, self.theory)
     annealing.check(self.annealing, self.theory)
+    conditionals.check(self.conditional, self.theory)
+    trajectories.check(self.hmc, self.theory)
     if self.family.betas and self.training.num_steps and self.training.method != "natural":
       raise ValueError("a family is trained by natural gradient: set training.method = natural")
 

@@ -76,18 +76,27 @@ def pure_gauge(beta: float | Array, nd: int) -> Target:
 
 
 def two_flavours(
-  beta: float | Array, kappa: float | Array, nc: int, lattice: sites.Extents, boundary: Boundary | None
+  beta: float | Array,
+  kappa: float | Array,
+  nc: int,
+  lattice: sites.Extents,
+  boundary: Boundary | None,
+  twisted_mass: float = 0.0,
 ) -> Target:
   """The Wilson action and the leading hopping terms of -2 ln |det D|, Ns = 2^(Nd/2) spin components.
 
   boundary None: antiperiodic in time. Raises ValueError for another number of phases than directions.
   Plaquettes: beta + 8 Ns Nc kappa^4 (96 kappa^4 for SU(3) in 4D). Lines of length L along mu with boundary phase s:
   2^(L+1) Ns kappa^L s, from tr (1 - gamma)^L = 2^(L-1) Ns, two orientations and two flavours (128 kappa^4 at L = 4).
+  With a twisted mass mu every hop comes with T = (1 + i mu gamma5)^{-1}. By the traces of T (1 -+ gamma) .., lines have
+  kappa/(1 + mu^2) for kappa, plaquettes 2 - ((1 - mu^2)/(1 + mu^2))^2 over (1 + mu^2)^2 times as much.
   """
   phases = dirac.check_boundary(boundary, len(lattice))
   ns = 2 ** (len(lattice) // 2)
-  lines = tuple(2.0 ** (n + 1) * ns * kappa**n * float(np.real(s)) for n, s in zip(lattice, phases))
-  return Target(beta + 8 * ns * nc * kappa**4, lines)
+  scale, cosine = 1 + twisted_mass**2, (1 - twisted_mass**2) / (1 + twisted_mass**2)
+  on_lines, on_plaquettes = kappa / scale, (2 - cosine**2) / scale**2
+  lines = tuple(2.0 ** (n + 1) * ns * on_lines**n * float(np.real(s)) for n, s in zip(lattice, phases))
+  return Target(beta + 8 * ns * nc * kappa**4 * on_plaquettes, lines)
 
 
 def target_action(target: Target, u: Array) -> Array:

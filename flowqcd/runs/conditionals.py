@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from flowqcd.flows import hopping, ptcn
 from flowqcd.models import conditional
-from flowqcd.runs import tree
+from flowqcd.runs import theories, tree
 from flowqcd.runs.theories import Theory
 from flowqcd.runs.tree import field
 from flowqcd.theory import pseudofermion
@@ -20,11 +20,12 @@ class Kind(NamedTuple):
 
   config: the dataclass of its settings, which are the group of the kind's name; None where it has none of its own. make:
   (all settings, theory, twist) -> the flow that aims at M + i twist gamma5 on odd sites, or at D on all of them; None where
-  there is no model.
+  there is no model. twisted: whether it may be of quarks with a twisted mass.
   """
 
   config: type | None
   make: Callable[[Any, Theory, float], ConditionalFlow] | None
+  twisted: bool = False
 
 
 def _hopping(choice: Conditional, theory: Theory, twist: float) -> ConditionalFlow:
@@ -42,9 +43,9 @@ def _both(choice: Conditional, theory: Theory, twist: float) -> ConditionalFlow:
 
 
 KINDS: Mapping[str, Kind] = {
-  "none": Kind(None, None),
+  "none": Kind(None, None, twisted=True),
   "hopping": Kind(hopping.Config, _hopping),
-  "ptcn": Kind(ptcn.Config, _networks),
+  "ptcn": Kind(ptcn.Config, _networks, twisted=True),
   "both": Kind(None, _both),
 }
 
@@ -82,24 +83,33 @@ def has_model(choice: Conditional, theory: Theory) -> bool:
   return KINDS[choice.kind].make is not None and theory.num_flavours > 0
 
 
+def check(choice: Conditional, theory: Theory) -> None:
+  """Raise ValueError for a model that quarks with a twisted mass do not have."""
+  if not KINDS[choice.kind].twisted:
+    theories.require_untwisted(theory, f"conditional.kind = {choice.kind}", "set conditional.kind = ptcn or none")
+  if choice.hasenbusch_mass and has_model(choice, theory):
+    theories.require_untwisted(theory, "the Hasenbusch splitting", "set conditional.hasenbusch_mass = 0")
+
+
 def model(choice: Conditional, theory: Theory, precision: str, mu0: float = 0.0) -> conditional.Conditional:
   """The model of pseudofermions with its action, for fields of this precision, regulated by mu0 in training.
 
-  With a Hasenbusch mass, W = M + i mass gamma5: one factor aims at W, the other at W^{-1} M. Raises ValueError for a kind
-  that has no model.
+  With a Hasenbusch mass, W = M + i mass gamma5: one factor aims at W, the other at W^{-1} M. On odd sites a twisted mass
+  takes the regulator's place. Raises ValueError for a kind that has no model, and as `check` does.
   """
+  check(choice, theory)
   make = KINDS[choice.kind].make
   if make is None:
     raise ValueError(f"conditional.kind = {choice.kind} has no model of pseudofermions")
-  flow = lambda twist: make(choice, theory, twist)
+  mu, flow = theory.twisted_mass, lambda twist: make(choice, theory, twist)
   # Errors of the actions' values go with the square of these, gradients for training with the first power.
   tolerances = (1e-6, 1e-6) if precision == "double" else (1e-5, 1e-5)
   if not choice.even_odd:
-    action = pseudofermion.plain(theory.kappa, theory.boundary, mu0, tolerances)
+    action = pseudofermion.plain(theory.kappa, theory.boundary, mu0 + mu**2, tolerances)
     return conditional.make([conditional.Factor(flow(0.0), action, 1)])
   light = flow(0.0)
   if not choice.hasenbusch_mass:
-    action = pseudofermion.even_odd(theory.kappa, theory.boundary, mu0, tolerances)
+    action = pseudofermion.even_odd(theory.kappa, theory.boundary, 0.0 if mu else mu0, tolerances, mu)
     return conditional.make([conditional.Factor(light, action, 2)])
   heavy = flow(choice.hasenbusch_mass)
   first, second = pseudofermion.hasenbusch(theory.kappa, choice.hasenbusch_mass, theory.boundary, tolerances)

@@ -54,6 +54,7 @@ def check(plan: Family, marginal: str, theory: Theory) -> None:
   """Raise ValueError for a family of another kind of flow, or with kappas where there are no quarks."""
   if marginal != "trivializing":
     raise ValueError(f"a family is of trivializing flows: it needs marginal = trivializing, not '{marginal}'")
+  theories.require_untwisted(theory, "a family of flows", "set family.betas = ()")
   theories.require_plaquettes(theory, "a family of flows", "set family.betas = ()")
   if bool(plan.kappas) != (theory.num_flavours > 0):
     raise ValueError("a family has kappas where the theory has quarks, and none where it has none")

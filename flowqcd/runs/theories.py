@@ -26,6 +26,9 @@ class Theory:
   )
   kappa: float = field(0.1, "Hopping parameter of the quarks.")
   num_flavours: int = field(2, "Degenerate quark flavours: 0 or 2.")
+  twisted_mass: float = field(
+    0.0, "mu of det(D D^dag + mu^2) for two flavours, D = 1 - kappa H: 2 kappa times the mass of other conventions."
+  )
   boundary: tuple[float, ...] = field((-1.0, 1.0, 1.0, 1.0), "Fermion phase per direction.")
 
   def __post_init__(self) -> None:
@@ -35,7 +38,10 @@ class Theory:
     if len(self.lattice) not in (2, 3, 4) or min(self.lattice) < 2:
       raise ValueError(f"theory.lattice needs 2, 3 or 4 extents of at least 2, not {self.lattice}")
     if self.num_flavours not in (0, 2):
-      raise ValueError(f"theory.num_flavours must be 0 or 2, not {self.num_flavours}")
+      raise ValueError(
+        f"theory.num_flavours must be 0, or 2 for degenerate Wilson quarks, not {self.num_flavours}: there are no 2+1 "
+        "flavours and no clover term"
+      )
     choose(gauge_actions.KINDS, self.gauge_action, "theory.gauge_action")
     if self.beta < 0:
       raise ValueError(f"theory.beta must not be negative, not {self.beta}")
@@ -51,6 +57,8 @@ class Theory:
       raise ValueError(f"theory.boundary needs one phase per direction, {len(self.lattice)}, not {self.boundary}")
     if self.kappa <= 0:
       raise ValueError(f"theory.kappa must be positive, not {self.kappa}")
+    if not 0 <= self.twisted_mass < math.inf:
+      raise ValueError(f"theory.twisted_mass must be a finite number and not negative, not {self.twisted_mass}")
 
 
 def num_planes(theory: Theory) -> int:
@@ -81,11 +89,19 @@ def require_plaquettes(theory: Theory, what: str, remedy: str) -> None:
     )
 
 
+def require_untwisted(theory: Theory, what: str, remedy: str) -> None:
+  """Raise ValueError where quarks have a twisted mass, for what is made for those without."""
+  if theory.num_flavours and theory.twisted_mass:
+    raise ValueError(f"{what}: for theory.twisted_mass = 0, not {theory.twisted_mass}; {remedy}")
+
+
 def flow_target(theory: Theory) -> trivializing.Target:
   """What the analytic flow aims at: the gauge action's plaquettes and the leading hopping terms of the quarks."""
   beta = gauge_kind(theory).plaquettes * theory.beta
   if theory.num_flavours:
-    return trivializing.two_flavours(beta, theory.kappa, theory.nc, theory.lattice, theory.boundary)
+    return trivializing.two_flavours(
+      beta, theory.kappa, theory.nc, theory.lattice, theory.boundary, theory.twisted_mass
+    )
   return trivializing.pure_gauge(beta, len(theory.lattice))
 
 
@@ -96,7 +112,7 @@ def leading_action(theory: Theory, u: Array) -> Array:
 
 
 def log_det(theory: Theory, u: Array) -> Array:
-  """ln det D D^dag of the quarks, exact; zero for pure gauge theory."""
+  """ln det(D D^dag + mu^2) of the quarks, mu the twisted mass, exact; zero for pure gauge theory."""
   if not theory.num_flavours:
     return jnp.zeros((), u.real.dtype)
-  return 2 * determinant.log_det(u, theory.kappa, theory.boundary)
+  return 2 * determinant.log_det(u, theory.kappa, theory.boundary, theory.twisted_mass)

@@ -49,6 +49,12 @@ class HMC:
       raise ValueError(f"hmc.hasenbusch_mass must not be negative, not {self.hasenbusch_mass}")
 
 
+def check(run: HMC, theory: Theory) -> None:
+  """Raise ValueError for a Hasenbusch splitting where quarks have a twisted mass."""
+  if run.hasenbusch_mass:
+    theories.require_untwisted(theory, "the Hasenbusch splitting of HMC", "set hmc.hasenbusch_mass = 0")
+
+
 def kernel_of(action: Action, run: HMC) -> Kernel:
   """HMC of an action, with this length, steps and integrator."""
   return hmc.make(action, run.tau, run.steps, INTEGRATORS[run.integrator])
@@ -60,7 +66,8 @@ def kernel(theory: Theory, run: HMC, precision: str) -> Kernel:
 
 
 def action(theory: Theory, run: HMC, precision: str) -> Action:
-  """The gauge action plus pseudofermions, whose determinant is that of `theories.log_det`."""
+  """The gauge action plus pseudofermions, whose determinant is that of `theories.log_det`. Raises as `check` does."""
+  check(run, theory)
   parts = [theories.gauge_action(theory)]
   mixed = precision == "double" and run.single_forces
   # Errors of energies go with the square of their solver's; those of forces cost acceptance, but no exactness.
@@ -68,6 +75,6 @@ def action(theory: Theory, run: HMC, precision: str) -> Action:
   if theory.num_flavours and run.hasenbusch_mass:
     parts += pseudofermion.hasenbusch(theory.kappa, run.hasenbusch_mass, theory.boundary, tolerances)
   elif theory.num_flavours:
-    parts.append(pseudofermion.even_odd(theory.kappa, theory.boundary, 0.0, tolerances))
+    parts.append(pseudofermion.even_odd(theory.kappa, theory.boundary, 0.0, tolerances, theory.twisted_mass))
   total = gauge.total(*parts)
   return total._replace(force=in_single(total.force)) if mixed else total

@@ -126,9 +126,9 @@ def _convolution_operations(theory: Theory, layers: coupling.Config) -> float:
 
 def _determinant_operations(theory: Theory, training: Training, u: Array) -> float:
   """Of the stochastic gradient at one configuration: CG and three more normal operators, counted by XLA."""
-  operator_of, parities = (dirac.schur, 2) if training.even_odd else (dirac.wilson, 1)
+  operator_of, parities, mu0 = targets.noisy(theory, training)
   eta = pseudofermion.gaussian(jax.random.key(0), u, parities)
-  apply = lambda u, eta: dirac.normal(operator_of(u, theory.kappa, theory.boundary), training.mu0).apply(eta)
+  apply = lambda u, eta: dirac.normal(operator_of(u), mu0).apply(eta)
   solve = jax.jit(lambda u, eta: solvers.cg(lambda x: apply(u, x), eta).iterations)
   analysis = jax.jit(apply).lower(u, eta).compile().cost_analysis()
   return training.num_noise * (int(solve(u, eta)) + 4) * analysis["flops"]

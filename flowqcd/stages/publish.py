@@ -23,6 +23,7 @@ _RECIPE = ("training.", "conditional_training.", "optimizer.", "natural.")
 
 def check(theory: Theory) -> None:
   """Raise ValueError for theories that cards have no words for."""
+  theories.require_untwisted(theory, "published models", "the run's checkpoints serve training.start_from")
   theories.require_plaquettes(theory, "published models", "the run's checkpoints serve training.start_from")
 
 

@@ -43,7 +43,8 @@ def number(value: float, error: float) -> str:
 
 def title(theory: Theory) -> str:
   """The theory in a line: group, lattice, gauge action, couplings."""
-  quarks = f"N_f = {theory.num_flavours}, kappa = {theory.kappa}" if theory.num_flavours else "no quarks"
+  twist = f", twisted mass {theory.twisted_mass}" if theory.twisted_mass else ""
+  quarks = f"N_f = {theory.num_flavours}, kappa = {theory.kappa}{twist}" if theory.num_flavours else "no quarks"
   group = f"SU({theory.nc})" if theory.nc > 1 else "U(1)"
   lattice = "x".join(map(str, theory.lattice))
   return f"{group}, {lattice}, {theory.gauge_action} action, beta = {theory.beta}, {quarks}"

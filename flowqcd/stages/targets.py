@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax.numpy as jnp
 
@@ -13,17 +14,18 @@ from flowqcd.models import marginal
 from flowqcd.runs import families, marginals, priors, theories
 from flowqcd.runs.theories import Theory
 from flowqcd.stages.training import Training
-from flowqcd.theory import determinant, dirac
+from flowqcd.theory import determinant, dirac, pseudofermion
 from flowqcd.training import objectives
 from flowqcd.types import Array, Key
 
 
 def target(theory: Theory, training: Training) -> objectives.Target:
-  """S_g - ln det(D D^dag + mu0) for training; its gradient exact or by noise vectors; its logged value without the
+  """S_g - ln det(D D^dag + mu^2 + mu0) for training; its gradient exact or by noise vectors; its logged value without the
   regulator, and with noise vectors approximate."""
   kind = training.determinant if theory.num_flavours else "none"
   if kind == "exact":
-    regulated = lambda u: determinant.log_det_regulated(u, theory.kappa, theory.boundary, training.mu0)
+    mu0 = training.mu0 + theory.twisted_mass**2
+    regulated = lambda u: determinant.log_det_regulated(u, theory.kappa, theory.boundary, mu0)
     exact = lambda u: theories.gauge_value(theory, u) - theories.log_det(theory, u)
     return objectives.Target(lambda key, u: theories.gauge_value(theory, u) - regulated(u), exact)
   approximate = lambda u: theories.leading_action(theory, u)
@@ -34,14 +36,26 @@ def target(theory: Theory, training: Training) -> objectives.Target:
 
 
 def _surrogate(theory: Theory, training: Training) -> Callable[[Key, Array], Array]:
-  """Of the same mean gradient as ln det(D D^dag + mu0), by noise vectors on odd sites or on all."""
-  operator_of, parities = (dirac.schur, 2) if training.even_odd else (dirac.wilson, 1)
-  return determinant.stochastic_surrogate(
-    lambda u: operator_of(u, theory.kappa, theory.boundary),
-    (spin.components(len(theory.lattice)), theory.nc, math.prod(theory.lattice) // parities),
-    training.mu0,
-    training.num_noise,
-  )
+  """Of the same mean gradient as ln det(D D^dag + mu^2 + mu0), by noise vectors on odd sites or on all."""
+  operator_of, parities, mu0 = noisy(theory, training)
+  shape = (spin.components(len(theory.lattice)), theory.nc, math.prod(theory.lattice) // parities)
+  return determinant.stochastic_surrogate(operator_of, shape, mu0, training.num_noise)
+
+
+class Noisy(NamedTuple):
+  """What noise vectors estimate: det(A A^dag + mu0), A = operator_of(u) on all sites (parities = 1) or odd ones (2)."""
+
+  operator_of: pseudofermion.OperatorOf
+  parities: int
+  mu0: float
+
+
+def noisy(theory: Theory, training: Training) -> Noisy:
+  """The operator of a training's noise vectors."""
+  kappa, boundary, mu = theory.kappa, theory.boundary, theory.twisted_mass
+  if training.even_odd:
+    return Noisy(lambda u: dirac.schur(u, kappa, boundary, mu), 2, training.mu0)
+  return Noisy(lambda u: dirac.wilson(u, kappa, boundary), 1, training.mu0 + mu**2)
 
 
 def family_at(

@@ -68,20 +68,22 @@ def _even_odd(u: Array) -> bool:
 
 
 @precision.of_input
-def log_det(u: Array, kappa: float, boundary: Boundary | None = None) -> Array:
+def log_det(u: Array, kappa: float, boundary: Boundary | None = None, twisted_mass: float = 0.0) -> Array:
   """Re ln det D = ln |det D|, D = 1 - kappa H; exact, by LU of the even/odd Schur complement where extents allow.
 
   u: [Nd, Nc, Nc, *L]. N_f = 2 has the weight e^{2 log_det}. boundary None: antiperiodic in time. Cost grows with V^3.
+  With a twisted mass mu it is ln |det(D + i mu gamma5)| = ln det(D D^dag + mu^2)/2.
   """
-  return _log_det(u, kappa, dirac.phases(u, boundary))
+  return _log_det(u, kappa, dirac.phases(u, boundary), twisted_mass if dirac.is_twisted(twisted_mass) else None)
 
 
 @functools.partial(jax.jit, static_argnames="boundary")
-def _log_det(u: Array, kappa: float, boundary: Boundary) -> Array:
+def _log_det(u: Array, kappa: float, boundary: Boundary, mu: float | None) -> Array:
   if _even_odd(u):
-    operator, shape = dirac.schur(u, kappa, boundary), _spinor_shape(u, 2)
+    operator, shape = dirac.schur(u, kappa, boundary, 0.0 if mu is None else mu), _spinor_shape(u, 2)
   else:
-    operator, shape = dirac.wilson(u, kappa, boundary), _spinor_shape(u, 1)
+    plain = lambda: dirac.wilson(u, kappa, boundary)
+    operator, shape = plain() if mu is None else dirac.twisted(u, kappa, mu, boundary), _spinor_shape(u, 1)
   return log_abs_det(dense(operator.apply, shape, u.dtype))
 
 

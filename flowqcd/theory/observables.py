@@ -44,18 +44,22 @@ def pion_correlator(
   kappa: float,
   boundary: Boundary | None = None,
   source: tuple[int, ...] | None = None,
+  twisted_mass: float = 0.0,
 ) -> Array:
   """C(t) = sum_x tr |D^{-1}(x, t; source)|^2, eq. 4: real [T], t counted from the source's time slice.
 
   Normalised with D = 1 - kappa H; multiply by (2 kappa)^2 for the mass form. boundary None: antiperiodic in time;
   source None: the origin. Antiperiodicity does not show in |D^{-1}|^2 beyond the links. Values are NaN where the
-  solver did not converge; outside a trace that raises ConvergenceError.
+  solver did not converge; outside a trace that raises ConvergenceError. With a twisted mass mu D is D + i mu gamma5, of
+  the first flavour, and C that of the charged pion: gamma5 D(-mu)^{-1} gamma5 = D(mu)^{-1 dag}.
   """
   lattice = sites.extents(u)
   source = (0,) * len(lattice) if source is None else tuple(source)
   if len(source) != len(lattice) or not all(0 <= s < n for s, n in zip(source, lattice)):
     raise ValueError(f"the source {source} is not a site of the lattice {lattice}")
-  solutions = _point_propagator(u, kappa, dirac.phases(u, boundary), source)
+  solutions = _point_propagator(
+    u, kappa, dirac.phases(u, boundary), source, twisted_mass if dirac.is_twisted(twisted_mass) else None
+  )
   if not isinstance(solutions.residual, Tracer):
     solvers.require(solutions)
   density = jnp.sum(jnp.abs(solutions.x) ** 2, axis=(0, 1, 2)).reshape(lattice[0], -1)
@@ -63,7 +67,9 @@ def pion_correlator(
 
 
 @functools.partial(jax.jit, static_argnames=("boundary", "source"))
-def _point_propagator(u: Array, kappa: float, boundary: Boundary, source: tuple[int, ...]) -> solvers.Solution:
+def _point_propagator(
+  u: Array, kappa: float, boundary: Boundary, source: tuple[int, ...], mu: float | None
+) -> solvers.Solution:
   """D^{-1} from every spin and colour at one site: x is [Ns * Nc, Ns, Nc, V]."""
   lattice = sites.extents(u)
   here = int(np.ravel_multi_index(source, lattice))
@@ -72,27 +78,36 @@ def _point_propagator(u: Array, kappa: float, boundary: Boundary, source: tuple[
   sources = jnp.zeros((inner, inner, shape[2]), u.dtype)
   sources = sources.at[:, :, here].set(jnp.eye(inner, dtype=u.dtype)).reshape(inner, *shape)
   solve = _even_odd_solver if all(n % 2 == 0 for n in lattice) else _full_solver
-  return solve(u, kappa, boundary, sources)
+  return solve(u, kappa, boundary, 0.0 if mu is None else mu, sources)
 
 
-def _full_solver(u: Array, kappa: float, boundary: Boundary | None, sources: Array) -> solvers.Solution:
+def _full_solver(
+  u: Array, kappa: float, boundary: Boundary | None, mu: float | Array, sources: Array
+) -> solvers.Solution:
   """D^{-1} on sources [n, Ns, Nc, V] through D^{-1} = D^dag (D D^dag)^{-1}."""
-  d = dirac.wilson(u, kappa, boundary)
+  d = dirac.twisted(u, kappa, mu, boundary) if dirac.is_twisted(mu) else dirac.wilson(u, kappa, boundary)
   solution = jax.vmap(lambda b: solvers.cg(dirac.normal(d).apply, b))(sources)
   return solution._replace(x=jax.vmap(d.adjoint)(solution.x))
 
 
-def _even_odd_solver(u: Array, kappa: float, boundary: Boundary | None, sources: Array) -> solvers.Solution:
-  """D^{-1} by the Schur complement: x_o = M^{-1}(b_o + k H_oe b_e), x_e = b_e + k H_eo x_o."""
+def _even_odd_solver(
+  u: Array, kappa: float, boundary: Boundary | None, mu: float | Array, sources: Array
+) -> solvers.Solution:
+  """D^{-1} by the Schur complement: x_o = M^{-1} rho (b_o + k H_oe T b_e), x_e = T (b_e + k H_eo x_o).
+
+  T = (1 + i mu gamma5)^{-1} and rho^2 = 1 + mu^2 are one without a twisted mass.
+  """
   lattice = sites.extents(u)
   to_even, to_odd = dirac.parity_blocks(u, boundary)
-  m = dirac.schur(u, kappa, boundary)
+  m = dirac.schur(u, kappa, boundary, mu)
 
   def solve(b: Array) -> solvers.Solution:
     even, odd = checkerboard.split(b, lattice)
-    solution = solvers.cg(dirac.normal(m).apply, odd + kappa * to_odd.apply(even))
+    source = odd + kappa * to_odd.apply(dirac.untwist(even, mu))
+    solution = solvers.cg(dirac.normal(m).apply, (1 + mu**2) ** 0.5 * source if dirac.is_twisted(mu) else source)
     odd = m.adjoint(solution.x)
     even = even + kappa * to_even.apply(odd)
+    even = dirac.untwist(even, mu)
     return solution._replace(x=checkerboard.merge(even, odd, lattice))
 
   return jax.vmap(solve)(sources)

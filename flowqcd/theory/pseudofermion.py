@@ -99,10 +99,17 @@ def even_odd(
   boundary: Boundary | None = None,
   mu0: float = 0.0,
   tolerances: tuple[float | None, float | None] = (None, None),
+  twisted_mass: float = 0.0,
 ) -> Action:
-  """phi^dag (M M^dag + mu0)^{-1} phi with the Schur complement M on odd sites; phi [Ns, Nc, V/2]."""
-  require_finite(kappa=kappa)
-  operator_of = lambda u: dirac.schur(u, kappa, boundary)
+  """phi^dag (M M^dag + mu0)^{-1} phi with the Schur complement M on odd sites; phi [Ns, Nc, V/2].
+
+  With a twisted mass mu, M is that of D + i mu gamma5 (`dirac.schur`), and det M M^dag = det(D D^dag + mu^2). Raises
+  ValueError for mu0 beside it: M M^dag is above mu^2 by itself, and gamma5 M gamma5 is no longer M^dag.
+  """
+  require_finite(kappa=kappa, twisted_mass=twisted_mass)
+  if mu0 and twisted_mass:
+    raise ValueError(f"a twisted mass needs no regulator: set mu0 = 0, not {mu0}")
+  operator_of = lambda u: dirac.schur(u, kappa, boundary, twisted_mass)
   return _regulated(operator_of, 2, mu0, tolerances)
 
 

@@ -87,6 +87,16 @@ def test_quark_terms_of_the_action():
   assert trivializing.two_flavours(1.0, 0.1, 3, lattice, boundary).beta == pytest.approx(1.0096)
 
 
+@pytest.mark.parametrize("nc, lattice", [(2, (4, 6)), (1, (4, 4, 4, 4))])
+def test_quark_terms_with_a_twisted_mass(nc, lattice):
+  boundary, mu, kappa = (-1.0, *(1.0 for _ in lattice[1:])), 0.6, 0.03
+  u, v = links(nc, lattice, 0), links(nc, lattice, 1)
+  target = trivializing.two_flavours(0.0, kappa, nc, lattice, boundary, mu)
+  exact = -2 * (determinant.log_det(u, kappa, boundary, mu) - determinant.log_det(v, kappa, boundary, mu))
+  found = trivializing.target_action(target, u) - trivializing.target_action(target, v)
+  assert float(found) == pytest.approx(float(exact), rel=0.02)
+
+
 def test_unit_links_and_zero_coupling_stay():
   u = jnp.asarray(unit_links(3, (3, 4)))
   flow = _flow(3, (3, 4), beta=1.0, steps=2)

@@ -74,7 +74,8 @@ def test_creutz_equality_and_acceptance(single_forces):
 
 
 @pytest.mark.slow
-def test_hmc_with_quarks_gives_the_plaquette_of_exact_reweighting():
+@pytest.mark.parametrize("mu", [0.0, 0.4])
+def test_hmc_with_quarks_gives_the_plaquette_of_exact_reweighting(mu):
   """U(1) in 2D with N_f = 2: HMC (plain, even/odd, Hasenbusch) against reweighting from Haar with exact determinants."""
   beta, kappa, lattice = 0.5, 0.2, (2, 4)
   keys = jax.random.split(jax.random.key(5), 60_000)
@@ -84,18 +85,15 @@ def test_hmc_with_quarks_gives_the_plaquette_of_exact_reweighting():
 
   def weigh(key):
     u = prior.sample(key)
-    log_w = 2 * determinant.log_det(u, kappa) - gauge.wilson(u, beta)
+    log_w = 2 * determinant.log_det(u, kappa, None, mu) - gauge.wilson(u, beta)
     return log_w, observables.mean_plaquette(u)
 
   log_w, plaquette = jax.lax.map(weigh, keys, batch_size=100)
   w = jnp.exp(log_w - log_w.max())
   exact = float(jnp.sum(w * plaquette) / jnp.sum(w))
   exact_error = float(jnp.sqrt(jnp.sum((w * (plaquette - exact)) ** 2)) / jnp.sum(w))
-  for quarks in (
-    (pseudofermion.plain(kappa),),
-    (pseudofermion.even_odd(kappa),),
-    pseudofermion.hasenbusch(kappa, 0.5),
-  ):
+  actions = [(pseudofermion.plain(kappa, mu0=mu**2),), (pseudofermion.even_odd(kappa, twisted_mass=mu),)]
+  for quarks in actions if mu else [*actions, pseudofermion.hasenbusch(kappa, 0.5)]:
     kernel = hmc.make(gauge.total(gauge.action(beta), *quarks), tau=1.0, steps=6)
     error = check_kernel(
       kernel, _starts(1, lattice, 64), jax.random.key(6), observables.mean_plaquette, exact, 400, sigmas=5

@@ -1,4 +1,4 @@
-"""The table of gauge actions, and what a run does with it."""
+"""The table of gauge actions and the twisted mass, and what a run does with them."""
 
 import dataclasses
 
@@ -11,12 +11,12 @@ from flowqcd import commands, experiment, presets
 from flowqcd.analysis import statistics, weights
 from flowqcd.flows import trivializing
 from flowqcd.io import metrics
-from flowqcd.runs import gauge_actions, theories, trajectories
+from flowqcd.runs import conditionals, gauge_actions, theories, trajectories
 from flowqcd.runs.families import Family
 from flowqcd.runs.priors import Prior
 from flowqcd.stages import annealing, chains, compare_chains, publish, report, targets
 from flowqcd.stages.annealing import Annealing
-from flowqcd.theory import gauge
+from flowqcd.theory import determinant, dirac, gauge, pseudofermion
 
 C1 = {"wilson": 0.0, "symanzik": -1 / 12, "iwasaki": -0.331, "dbw2": -1.4088}
 SMOKE = presets.PRESETS["smoke"]
@@ -46,11 +46,11 @@ def test_every_action_is_the_same_wherever_a_run_has_it(name):
   assert f"{name} action" in report.title(theory)
 
 
-def test_a_run_without_the_field_has_the_wilson_action(tmp_path):
+def test_a_run_without_the_fields_has_the_wilson_action_and_no_twist(tmp_path):
   config = dataclasses.replace(SMOKE, output=str(tmp_path / "run"))
   record = experiment.claim(config).folder / "config.json"
   found = metrics.read_json(record)
-  assert found.pop("theory.gauge_action") == "wilson"
+  assert (found.pop("theory.gauge_action"), found.pop("theory.twisted_mass")) == ("wilson", 0.0)
   metrics.write_json(record, found)
   experiment.claim(config)
   with pytest.raises(ValueError, match=r"theory.gauge_action: wilson there by default, iwasaki here"):
@@ -103,3 +103,68 @@ def test_what_is_for_plaquettes_alone_names_the_action_and_what_else_there_is():
     publish.check(theory)
   with pytest.raises(ValueError, match="theory.gauge_action must be wilson, symanzik, iwasaki or dbw2, not 'luscher'"):
     _with(theory, gauge_action="luscher")
+
+
+TWISTED = _with(SMOKE.theory, twisted_mass=0.3)
+
+
+def test_quarks_have_the_same_twisted_mass_wherever_a_run_has_them():
+  """In weights, HMC, training targets and their noise vectors: det(D D^dag + mu^2)."""
+  u, other = links(1, (4, 4)), links(1, (4, 4), 1)
+  at = lambda u: determinant.log_det_regulated(u, TWISTED.kappa, TWISTED.boundary, 0.09)
+  np.testing.assert_allclose(theories.log_det(TWISTED, u), at(u), rtol=1e-11)
+  exact = dataclasses.replace(SMOKE.training, determinant="exact", mu0=0.0)
+  target = targets.target(TWISTED, exact)
+  expected = gauge.wilson(u, TWISTED.beta) - at(u)
+  np.testing.assert_allclose([target.value(u), target.gradient(None, u)], expected, rtol=1e-11)
+  for even_odd in (True, False):
+    operator_of, parities, mu0 = targets.noisy(TWISTED, dataclasses.replace(exact, even_odd=even_odd))
+    matrix = determinant.dense(dirac.normal(operator_of(u), mu0).apply, (2, 1, 16 // parities), u.dtype)
+    np.testing.assert_allclose(np.linalg.slogdet(matrix)[1], at(u), rtol=1e-11)
+  action = trajectories.action(TWISTED, SMOKE.hmc, "double")
+  of_quarks = pseudofermion.even_odd(TWISTED.kappa, TWISTED.boundary, twisted_mass=0.3)
+  fields = action.refresh(jax.random.key(0), u).fields
+  expected = gauge.wilson(other, TWISTED.beta) + of_quarks.value(other, fields[1])
+  np.testing.assert_allclose(action.value(other, fields), expected, rtol=1e-10)
+  assert report.title(TWISTED).endswith("N_f = 2, kappa = 0.15, twisted mass 0.3")
+
+
+@pytest.mark.parametrize("even_odd", [True, False])
+def test_pseudofermions_that_are_modelled_have_the_twisted_action(even_odd):
+  """phi^dag (A A^dag)^{-1} phi with the A whose determinant weights have, by the dense matrix."""
+  choice = dataclasses.replace(SMOKE.conditional, kind="ptcn", even_odd=even_odd)
+  u, training = links(1, (4, 4)), dataclasses.replace(SMOKE.training, even_odd=even_odd, mu0=0.0)
+  operator_of, parities, mu0 = targets.noisy(TWISTED, training)
+  matrix = determinant.dense(dirac.normal(operator_of(u), mu0).apply, (2, 1, 16 // parities), u.dtype)
+  for regulator in (0.0, 1e-9):
+    model = conditionals.model(choice, TWISTED, "double", regulator)
+    phi, _, action = model.draw(jax.jit(model.init)(jax.random.key(0)), u, jax.random.key(1))
+    phi = np.asarray(phi[0]).ravel()
+    np.testing.assert_allclose(action, np.vdot(phi, np.linalg.solve(matrix, phi)).real, rtol=1e-6)
+
+
+def test_what_has_no_twisted_mass_says_so(tmp_path):
+  of = lambda **changes: dataclasses.replace(SMOKE, theory=TWISTED, output=str(tmp_path / "run"), **changes)
+  choose = lambda **changes: dataclasses.replace(SMOKE.conditional, **changes)
+  with pytest.raises(
+    ValueError, match="kind = both: for theory.twisted_mass = 0, not 0.3; set conditional.kind = ptcn"
+  ):
+    of()
+  with pytest.raises(ValueError, match="set conditional.hasenbusch_mass = 0"):
+    of(conditional=choose(kind="ptcn", hasenbusch_mass=0.4))
+  plain = choose(kind="none")
+  with pytest.raises(ValueError, match="set hmc.hasenbusch_mass = 0"):
+    of(conditional=plain, hmc=dataclasses.replace(SMOKE.hmc, hasenbusch_mass=0.4))
+  with pytest.raises(ValueError, match="set family.betas"):
+    natural = dataclasses.replace(SMOKE.training, method="natural", determinant="none")
+    of(conditional=plain, family=Family((1.0,), (0.1,)), training=natural)
+  for command in (commands.measure, commands.reproduce):
+    with pytest.raises(ValueError, match="measured pions: .* sample, run_hmc and anneal"):
+      command(of(conditional=plain))
+  with pytest.raises(ValueError, match="published models: for theory.twisted_mass = 0"):
+    publish.check(TWISTED)
+  with pytest.raises(ValueError, match=r"not 3: there are no 2\+1 flavours and no clover term"):
+    _with(TWISTED, num_flavours=3)
+  with pytest.raises(ValueError, match="theory.twisted_mass must be .* not negative, not -0.1"):
+    _with(TWISTED, twisted_mass=-0.1)
+  assert not (tmp_path / "run").exists()

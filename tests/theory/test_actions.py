@@ -87,6 +87,7 @@ def test_pseudofermion_actions(nc, lattice):
   check_action(pseudofermion.plain(0.15, mu0=0.02), u, key, transform_spinor, 1e-5)
   # Its other part is even_odd with a regulator.
   check_action(pseudofermion.hasenbusch(0.15, 0.4)[1], u, key, odd, 1e-5)
+  check_action(pseudofermion.even_odd(0.15, twisted_mass=0.4), u, key, odd, 1e-5)
   total = gauge.total(gauge.action(1.3), pseudofermion.even_odd(0.15))
   check_action(total, u, key, lambda f, g: (f[0], odd(f[1], g)), 1e-5)
 
@@ -104,6 +105,7 @@ def test_pseudofermions_integrate_to_the_determinant():
     (pseudofermion.plain(kappa), exact),
     (pseudofermion.plain(kappa, mu0=mu0), regulated),
     (pseudofermion.even_odd(kappa), exact),
+    (pseudofermion.even_odd(kappa, twisted_mass=mu0**0.5), regulated),
     (gauge.total(*pseudofermion.hasenbusch(kappa, 0.5)), exact),
   )
   for action, log_ratio in variants:
@@ -138,6 +140,11 @@ def test_an_unconverged_solver_gives_nan_not_a_number():
 def test_hasenbusch_needs_a_mass():
   with pytest.raises(ValueError, match="positive"):
     pseudofermion.hasenbusch(0.1, 0.0)
+
+
+def test_a_twisted_mass_needs_no_regulator():
+  with pytest.raises(ValueError, match="set mu0 = 0, not 0.1"):
+    pseudofermion.even_odd(0.1, mu0=0.1, twisted_mass=0.2)
 
 
 def _tmlqcd_links(name):

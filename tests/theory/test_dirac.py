@@ -7,6 +7,7 @@ import oracles
 import pytest
 from checkers import check_operator, transform_spinor
 from fields import links, normal, spinor, unit_links
+from programs import slow
 
 from flowqcd.lattice import checkerboard, exponential, group, sites, spin
 from flowqcd.theory import determinant, dirac, observables, pseudofermion, solvers
@@ -63,6 +64,29 @@ def test_operators_keep_their_contract(nc, lattice):
   check_operator(lambda u: dirac.schur(u, 0.17, boundary), u, _shape(u, 2), odd, dirac.gamma5)
   for parity in (0, 1):
     check_operator(lambda u, p=parity: dirac.parity_blocks(u, boundary)[p], u, _shape(u, 2))
+
+
+@pytest.mark.parametrize("nc, lattice", [(1, (4, 6)), (3, (2, 4)), slow(2, (2, 4, 2, 2)), (1, (3, 4))])
+def test_a_twisted_mass_against_the_dense_matrix(nc, lattice):
+  """Determinant, Schur complement and pion of D + i mu gamma5, where extents allow even/odd and where not."""
+  u, boundary, kappa, mu = links(nc, lattice), PHASES[len(lattice)], 0.17, 0.4
+  d = _dense_wilson(u, kappa, boundary)
+  gamma5 = np.diag(dirac.gamma5(np.ones(_shape(u))).ravel())
+  expected = np.linalg.slogdet(d @ d.conj().T + mu**2 * np.eye(len(d)))[1]
+  np.testing.assert_allclose(2 * determinant.log_det(u, kappa, boundary, mu), expected, rtol=1e-11)
+  propagator = np.linalg.inv(d + 1j * mu * gamma5).reshape(*_shape(u), *_shape(u))[..., 0]
+  pion = np.sum(np.abs(propagator) ** 2, axis=(0, 1, 3, 4)).reshape(lattice[0], -1).sum(axis=1)
+  found = observables.pion_correlator(u, kappa, boundary, twisted_mass=mu)
+  np.testing.assert_allclose(found, pion, rtol=1e-9)
+  check_operator(lambda u: dirac.twisted(u, kappa, mu, boundary), u, _shape(u), transform_spinor)
+  if all(n % 2 == 0 for n in lattice):
+    schur = lambda u: dirac.schur(u, kappa, boundary, mu)
+    check_operator(schur, u, _shape(u, 2))
+    dense = determinant.dense(schur(u).apply, _shape(u, 2), u.dtype)
+    phase = np.linalg.slogdet(dense)[0] / np.linalg.slogdet(d + 1j * mu * gamma5)[0]
+    np.testing.assert_allclose(phase, 1.0, rtol=1e-11)
+    # Why it needs no regulator.
+    assert np.linalg.eigvalsh(dense @ dense.conj().T)[0] > mu**2
 
 
 @pytest.mark.parametrize("make, parities", [(dirac.wilson, 1), (dirac.schur, 2)])
