@@ -124,6 +124,8 @@ MUTANTS = [
     ),
     ("return -(kappa**2) * hop_derivative", "return kappa**2 * hop_derivative"),
     ("result + mu0 * psi if mu0", "result - mu0 * psi if mu0"),
+    ("  rho = (1 + mu**2) ** 0.5", "  rho = 1.0"),
+    ("gamma5(apply(gamma5(psi), -mu)), derivative)", "gamma5(apply(gamma5(psi), mu)), derivative)"),
   ),
   *_of(
     "theory/pseudofermion.py",
@@ -148,6 +150,7 @@ MUTANTS = [
     "tests/theory",
     ("- _density(plane[0, 2], plane[1, 3])", "+ _density(plane[0, 2], plane[1, 3])"),
     ("return jnp.roll(jnp.sum(density, axis=1), -source[0])", "return jnp.roll(jnp.sum(density, axis=1), source[0])"),
+    ("odd + kappa * to_odd.apply(dirac.untwist(even, mu))", "odd + kappa * to_odd.apply(even)"),
     ("even = even + kappa * to_even.apply(odd)", "even = even - kappa * to_even.apply(odd)"),
   ),
   *_of(
@@ -155,6 +158,11 @@ MUTANTS = [
     "tests/theory/test_wilson_flow.py",
     ("return -group.project(loops.link_plaquettes", "return -0.5 * group.project(loops.link_plaquettes"),
     ("8 / 9 * z1 - 17 / 36 * z0", "8 / 9 * z1 - 19 / 36 * z0"),
+  ),
+  *_of(
+    "theory/dirac.py",
+    "tests/theory/test_actions.py",
+    ("checkerboard.merge(untwist(to_odd.adjoint(a), -mu)", "checkerboard.merge(untwist(to_odd.adjoint(a), mu)"),
   ),
   *_of("theory/torus.py", "tests/theory/test_torus.py", ("np.log(c) - np.log(_dimension(weight))", "np.log(c)")),
   # Markov chains.
@@ -245,8 +253,12 @@ MUTANTS = [
   *_of(
     "flows/trivializing.py",
     "tests/flows/test_trivializing.py",
-    ("return Target(beta + 8 * ns * nc * kappa**4, lines)", "return Target(beta + 4 * ns * nc * kappa**4, lines)"),
-    ("2.0 ** (n + 1) * ns * kappa**n * float(np.real(s))", "2.0 ** (n + 1) * ns * kappa**n"),
+    (
+      "return Target(beta + 8 * ns * nc * kappa**4 * on_plaquettes, lines)",
+      "return Target(beta + 4 * ns * nc * kappa**4 * on_plaquettes, lines)",
+    ),
+    ("(2 - cosine**2) / scale**2", "1 / scale**4"),
+    ("2.0 ** (n + 1) * ns * on_lines**n * float(np.real(s))", "2.0 ** (n + 1) * ns * on_lines**n"),
     (
       "      return -action.gradient, action.laplacian\n\n    return velocity",
       "      return -action.gradient, -action.laplacian\n\n    return velocity",
