@@ -6,6 +6,7 @@ import gzip
 import pathlib
 import shutil
 import struct
+import tempfile
 import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ import numpy as np
 from fields import DATA, haar_in_numpy, openqcd_bytes
 from mutations import Outcome, mutants, outcome
 
-from flowqcd.io import checkpoint, ensembles, files, ildg, metrics, milc, nersc, openqcd
+from flowqcd.io import checkpoint, configurations, ensembles, files, hdf5, ildg, metrics, milc, nersc, openqcd
 from flowqcd.models import zoo
 
 
@@ -75,6 +76,12 @@ def _plain() -> bytes:
   return bytes(record)
 
 
+def _hdf5() -> bytes:
+  with tempfile.TemporaryDirectory() as folder:
+    hdf5.write(pathlib.Path(folder) / "a", haar_in_numpy((2, 2, 2, 2)), notes={"beta": 5.5})
+    return (pathlib.Path(folder) / "a").read_bytes()
+
+
 def _milc() -> bytes:
   """Links of the public file on 2^4: eight steps from it in every direction are no lattice, but SU(3) they are."""
   good = (DATA / "other-codes" / "milc_v5_l4444").read_bytes()
@@ -112,6 +119,7 @@ CONFIGURATIONS = {
   "nersc 2324": _configuration(lambda: _nersc("rand_2324"), nersc.read, _ROUNDING),
   "plain lime": _configuration(_plain, lambda path: ildg.read(path, extents=(2, 2, 2, 2))),
   "milc": _configuration(_milc, milc.read),
+  "hdf5": _configuration(_hdf5, configurations.read),
   "openqcd": _configuration(lambda: openqcd_bytes(haar_in_numpy((2, 2, 2, 2))), openqcd.read, _ROUNDING),
 }
 

@@ -98,6 +98,19 @@ MUTANTS = [
     ("integral + h * quadrature * r)", "integral - h * quadrature * r)"),
     ("kicks[len(inner) : -1 : len(inner)] += table.kicks[-1]", "kicks[len(inner) : -1 : len(inner)] += 0"),
   ),
+  # Files.
+  *_of(
+    "io/configurations.py",
+    "tests/io/test_configurations.py",
+    ("if drifted and strict and not reunitarise:", "if drifted and strict and reunitarise:"),
+    ("if extents is not None and tuple(extents) != lattice:", "if False:"),
+  ),
+  *_of(
+    "io/fields.py",
+    "tests/io/test_configurations.py",
+    ("for i, mu in enumerate((*range(1, nd), 0))", "for i, mu in enumerate(range(nd))"),
+  ),
+  *_of("io/hdf5.py", "tests/io/test_configurations.py", ('if digest == "damaged":', 'if digest == "none":')),
   # Theory: actions, quarks, observables.
   *_of(
     "theory/gauge.py",

@@ -13,6 +13,8 @@ import snippets
 import flowqcd
 
 ROOT = pathlib.Path(__file__).parents[1]
+FUNCTIONS = {"flowqcd.io": {"read"}}
+"""Beside its modules, what a package gives by its own name."""
 PACKAGES = [path.parent for path in sorted((ROOT / "flowqcd").rglob("__init__.py"))]
 
 
@@ -20,7 +22,7 @@ PACKAGES = [path.parent for path in sorted((ROOT / "flowqcd").rglob("__init__.py
 def test_packages_list_their_modules(folder):
   package = importlib.import_module(".".join(folder.relative_to(ROOT).parts))
   here = {path.stem for path in folder.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
-  public = {name for name in here if not name.startswith("_")}
+  public = {name for name in here if not name.startswith("_")} | FUNCTIONS.get(package.__name__, set())
   assert set(package.__all__) - {"__version__"} == public == set(dir(package))
   # Type checkers see the same names, which they read from the imports.
   imports = [n for n in ast.walk(ast.parse((folder / "__init__.py").read_text())) if isinstance(n, ast.ImportFrom)]
@@ -36,6 +38,12 @@ assert flowqcd.theory.gauge.wilson.__module__ == "flowqcd.theory.gauge"
 assert "h5py" not in sys.modules
 """
   subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_functions_of_a_package_are_those_of_its_modules():
+  from flowqcd.io import configurations, read
+
+  assert flowqcd.io.read is read is configurations.read
 
 
 def test_a_module_that_is_not_there():

@@ -1,4 +1,4 @@
-"""Files: gauge fields, ensembles, checkpoints and metrics."""
+"""Files: gauge fields, ensembles, checkpoints and metrics. `read` reads a configuration in any format."""
 
 from typing import TYPE_CHECKING
 
@@ -7,11 +7,13 @@ from flowqcd._lazy import submodules
 if TYPE_CHECKING:
   from flowqcd.io import (
     checkpoint,
+    configurations,
     digests,
     ensembles,
     fields,
     files,
     formats,
+    hdf5,
     ildg,
     lime,
     locks,
@@ -22,14 +24,17 @@ if TYPE_CHECKING:
     scidac,
     source,
   )
+  from flowqcd.io.configurations import read
 
 __all__ = [
   "checkpoint",
+  "configurations",
   "digests",
   "ensembles",
   "fields",
   "files",
   "formats",
+  "hdf5",
   "ildg",
   "lime",
   "locks",
@@ -37,7 +42,8 @@ __all__ = [
   "milc",
   "nersc",
   "openqcd",
+  "read",
   "scidac",
   "source",
 ]
-__getattr__, __dir__ = submodules(__name__, __all__)
+__getattr__, __dir__ = submodules(__name__, __all__, {"read": "configurations"})

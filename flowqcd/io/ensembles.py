@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, Literal, NamedTuple, TypeVar
 import h5py
 import numpy as np
 
-from flowqcd.io import digests, files, locks, metrics
+from flowqcd.io import digests, files, hdf5, locks, metrics
 
 _VERSION = 1
 
@@ -130,7 +130,7 @@ class Ensemble:
     with files.named(path), open(path, "rb") as handle:
       self._verify(index, handle)
       try:
-        with _opened(path) as part:
+        with hdf5.opened(path) as part:
           return what(part)
       except Exception as error:  # h5py raises whatever it stumbles upon.
         if locks.is_locked(handle):
@@ -174,10 +174,7 @@ class Ensemble:
     index = self.num_parts
     if index:
       self._check_like_first(columns)
-    image = _image(columns, dict(attributes or {}))
-    with files.atomic(self._part(index)) as handle:
-      handle.write(digests.block(image))
-      handle.write(image)
+    hdf5.write_columns(self._part(index), columns, dict(attributes or {}))
 
   def _check_like_first(self, columns: Mapping[str, np.ndarray]) -> None:
     first = self._read(0, lambda part: {name: (x.dtype, x.shape[1:]) for name, x in part.items()})
@@ -219,10 +216,8 @@ class Ensemble:
 
     It has a digest as parts have (`state`). Raises FileExistsError unless overwrite.
     """
-    image = _image({name: self.read(name) for name in self.names}, {"config": json.dumps(self.config)})
-    with files.atomic(path, overwrite) as handle:
-      handle.write(digests.block(image))
-      handle.write(image)
+    columns = {name: self.read(name) for name in self.names}
+    hdf5.write_columns(path, columns, {"config": json.dumps(self.config)}, overwrite)
 
   def states(self) -> dict[str, State]:
     """{file name: state} of all parts, each read whole; without a digest, damaged where HDF5 cannot read all of it."""
@@ -276,7 +271,7 @@ def state(path: str | os.PathLike) -> State:
     if found != "no digest":
       return found
     try:
-      with _opened(path) as part:
+      with hdf5.opened(path) as part:
         for column in part.values():
           column[()]
     except Exception:  # h5py raises whatever it stumbles upon.
@@ -292,26 +287,9 @@ def _column(part: h5py.File, name: str) -> h5py.Dataset:
   return found
 
 
-def _opened(path: pathlib.Path) -> h5py.File:
-  """For reading, without HDF5's locks, which some file systems refuse. Python's handles end the process on bad files."""
-  return h5py.File(path, "r", locking=False)
-
-
 def _locked(path: pathlib.Path) -> str:
   return f"{path} is locked: another process has it open for writing; close it there"
 
 
 def _remedy(path: pathlib.Path) -> str:
   return f"python -m flowqcd ensembles verify {path} shows which parts are whole, and repair moves the others aside"
-
-
-def _image(columns: Mapping[str, np.ndarray], attributes: Mapping[str, Any]) -> bytes:
-  """The bytes of an HDF5 file after its user block. In memory: on disk, HDF5 loses the errors that it meets on closing."""
-  size = sum(x.nbytes for x in columns.values())
-  memory = {"driver": "core", "backing_store": False, "block_size": max(1 << 16, size // 4)}
-  with h5py.File("part", "w", userblock_size=digests.BLOCK, **memory) as part:
-    for name, x in columns.items():
-      part.create_dataset(name, data=x)
-    part.attrs.update(attributes)
-    part.flush()
-    return part.id.get_file_image()

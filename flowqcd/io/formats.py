@@ -9,6 +9,7 @@ _READERS = {
   "NERSC": "flowqcd.io.nersc",
   "MILC version 5": "flowqcd.io.milc",
   "openQCD": "flowqcd.io.openqcd",
+  "HDF5": "flowqcd.io.hdf5",
 }
 _MAGIC = {
   b"\x45\x67\x89\xab": "LIME",
@@ -16,6 +17,7 @@ _MAGIC = {
   b"\x87\x4e\0\0": "MILC version 5",
   b"\0\0\x4e\x87": "MILC version 5",
   b"\x89HDF\r\n\x1a\n": "HDF5",
+  b"flowqcd HDF5": "HDF5",
   b"PK\x03\x04": "zip or npz",
   b"\x93NUMPY": "npy",
   b"BZh": "bzip2",

@@ -2,6 +2,9 @@
 
 Sites t slowest, then z, y, x; links x, y, z, t at each; 3x3 row-major, big-endian. Detar and others, "ILDG binary file
 format", rev. 1.2.
+
+Links of SU(2) and U(1) go into the same records, in 2 to 4 dimensions, under <field>su2gauge</field> and u1gauge with their
+number of directions in <spacetime>: no ILDG files, and none that passes for SU(3).
 """
 
 from __future__ import annotations
@@ -9,6 +12,7 @@ from __future__ import annotations
 import math
 import os
 import re
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +22,10 @@ from flowqcd.io.files import FieldFileError
 
 _BINARY = "ildg-binary-data", "scidac-binary-data"
 
-Extents = tuple[int, int, int, int]
+_COLOURS = {name: nc for nc, name in fields.NAMES.items()}
+_EXTENTS = "lt", "lx", "ly", "lz"
+
+Extents = tuple[int, ...]
 Messages = list[list[lime.Record]]
 
 
@@ -26,6 +33,7 @@ class Info(NamedTuple):
   """What the file says and what was computed of its links. extents: (T, X, Y, Z). checksum: (suma, sumb), None if absent.
 
   violation: max |U U^dag - 1|, |det U - 1|. records: text by record type.
+  warnings: what `read` warns of beside drift.
   """
 
   extents: Extents
@@ -34,15 +42,23 @@ class Info(NamedTuple):
   violation: float
   checksum: tuple[int, int] | None
   records: dict[str, str]
+  warnings: tuple[str, ...] = ()
 
 
 def read(path: str | os.PathLike, extents: Extents | None = None, reunitarise: bool = False) -> tuple[np.ndarray, Info]:
   """Links u, complex128 [4, 3, 3, T, X, Y, Z] (mu = t, x, y, z), and what the file says. The file may be gzip.
 
-  extents: (T, X, Y, Z), needed where the file has only bare data; reunitarise: project links on SU(3). Checksum and
+  extents: (T, X, Y, Z), needed where the file has only bare data; reunitarise: project links on the group. Checksum and
   unitarity are verified; a warning is a missing checksum, drift from the group of single precision's size in 64 bits, or
-  another plaquette in tmLQCD's record xlf-info beside a right checksum. Raises FieldFileError.
+  another plaquette in tmLQCD's record xlf-info beside a right checksum. Raises FieldFileError. Of SU(2) and U(1), as
+  `write` has them, links are [Nd, Nc, Nc, T, X, ...].
   """
+  u, info = load(path, extents)
+  return fields.settle(path, u, info, reunitarise), info
+
+
+def load(path: str | os.PathLike, extents: Extents | None = None) -> tuple[np.ndarray, Info]:
+  """The links as they are, and the info with what `read` warns of beside drift from the group."""
   with source.opened(path) as file:
     messages = lime.index(file)
     message, binary = _field(messages, path)
@@ -57,16 +73,14 @@ def read(path: str | os.PathLike, extents: Extents | None = None, reunitarise: b
   if stated is not None and sums.value != stated:
     found = sums.value
     raise FieldFileError(f"{path}: checksum {found[0]:x} {found[1]:x}, stated {stated[0]:x} {stated[1]:x}")
-  complaint = fields.check_unitary(drift, layout.bits, stated is not None, path)
+  fields.check_unitary(drift, layout.bits, stated is not None, path)
   plaquette = fields.plaquette(u)
   other = _other_plaquette(plaquette, text, fields.stated_digits(drift, layout.bits))
   if other and stated is None:
     raise FieldFileError(f"{path}: {other}, and there is no checksum to decide")
   missing = "no SciDAC checksum to verify" if stated is None else None
-  fields.warn(path, missing, None if reunitarise else complaint, other and f"{other}; the checksum is right")
-  if reunitarise:
-    fields.reunitarise(u)
-  return u, Info(layout.extents, layout.bits, plaquette, drift.worst, stated, text)
+  said = fields.found(missing, other and f"{other}; the checksum is right")
+  return u, Info(layout.extents, layout.bits, plaquette, drift.worst, stated, text, said)
 
 
 def _field(messages: Messages, path: object) -> tuple[list[lime.Record], lime.Record]:
@@ -106,27 +120,30 @@ def _layout(
   if binary.type == "scidac-binary-data":
     if dims is None:
       raise FieldFileError(f"{path}: 'scidac-binary-data' without a record 'scidac-private-file-xml'")
-    says, bits = dims, _scidac_bits(_xml(message, "scidac-private-record-xml", path) or "", path)
+    says, nc = dims, 3
+    bits = _scidac_bits(_xml(message, "scidac-private-record-xml", path) or "", path)
   else:
     xml = _xml(message, "ildg-format", path) or _xml(everything, "ildg-format", path)
-    says, bits = _ildg_format(xml, path) if xml else _bare(binary.length, extents, path)
+    says, bits, nc = _ildg_format(xml, path) if xml else (*_bare(binary.length, extents, path), 3)
   for other, who in ((dims, "the record 'scidac-private-file-xml'"), (extents, "the caller")):
     if other is not None and tuple(other) != says:
       raise FieldFileError(f"{path}: the file's extents (T, X, Y, Z) are {says}, {who} says {tuple(other)}")
-  return fields.Layout(says, ">c16" if bits == 64 else ">c8")
+  return fields.Layout(says, ">c16" if bits == 64 else ">c8", nc, nc)
 
 
-def _ildg_format(xml: str, path: object) -> tuple[Extents, int]:
+def _ildg_format(xml: str, path: object) -> tuple[Extents, int, int]:
+  """Extents, precision and colours."""
   field = scidac.tag(xml, "field", r"\S+", path)
-  if field != "su3gauge":
-    raise FieldFileError(f"{path}: the field is '{field[:40]}', only su3gauge can be read")
+  if field not in _COLOURS:
+    raise FieldFileError(f"{path}: the field is '{field[:40]}', only {', '.join(_COLOURS)} can be read")
   bits = scidac.tag(xml, "precision", r"\d+", path)
   if bits not in ("32", "64"):
     raise FieldFileError(f"{path}: precision {bits[:40]}, it must be 32 or 64")
-  t, x, y, z = (int(scidac.tag(xml, name, r"[0-9]{1,6}", path)) for name in ("lt", "lx", "ly", "lz"))
-  if min(t, x, y, z) < 1:
-    raise FieldFileError(f"{path}: extents {t, x, y, z} must be positive")
-  return (t, x, y, z), int(bits)
+  dimensions = 4 if field == "su3gauge" else int(scidac.tag(xml, "spacetime", "[234]", path))
+  extents = tuple(int(scidac.tag(xml, name, r"[0-9]{1,6}", path)) for name in _EXTENTS[:dimensions])
+  if min(extents) < 1:
+    raise FieldFileError(f"{path}: extents {extents} must be positive")
+  return extents, int(bits), _COLOURS[field]
 
 
 def _scidac_extents(xml: str, path: object) -> Extents:
@@ -192,32 +209,49 @@ def _other_plaquette(value: float, text: dict[str, str], digits: float) -> str |
   return fields.disagreement("plaquette", value, found[1], digits) if found else None
 
 
-def write(path: str | os.PathLike, u: np.ndarray, precision: int = 64, overwrite: bool = False) -> None:
+def write(
+  path: str | os.PathLike,
+  u: np.ndarray,
+  precision: int = 64,
+  overwrite: bool = False,
+  notes: Mapping[str, object] | None = None,
+) -> None:
   """Write SU(3) links u [4, 3, 3, T, X, Y, Z] with checksum; atomically, refusing to replace a file unless asked.
 
-  Raises ValueError for links that are none, FileExistsError.
+  SU(2) and U(1) links [Nd, Nc, Nc, T, X, ...] become files of the same form, named as what they are. notes: lines `name =
+  value` of a record xlf-info, tmLQCD's. Raises ValueError for links that are none, FileExistsError.
   """
   if precision not in (32, 64):
     raise ValueError(f"precision must be 32 or 64, not {precision}")
-  u = fields.check_links(u)
-  t, x, y, z = u.shape[3:]
+  u = np.asarray(u)
+  u = fields.check_any_links(u) if fields.is_field(u) and u.shape[1] < 3 else fields.check_links(u)
   data = fields.to_file_order(u).astype(">c16" if precision == 64 else ">c8").tobytes()
   sums = scidac.Checksum()
-  sums.add_sites(np.frombuffer(data, np.uint8).reshape(t * x * y * z, -1))
-  head = (
-    '<?xml version="1.0" encoding="UTF-8"?>\n<ildgFormat xmlns="http://www.lqcd.org/ildg">\n'
-    f"  <version>1.0</version>\n  <field>su3gauge</field>\n  <precision>{precision}</precision>\n"
-    f"  <lx>{x}</lx><ly>{y}</ly><lz>{z}</lz><lt>{t}</lt>\n</ildgFormat>\n"
-  )
+  sums.add_sites(np.frombuffer(data, np.uint8).reshape(math.prod(u.shape[3:]), -1))
   tail = (
     '<?xml version="1.0" encoding="UTF-8"?>\n<scidacChecksum>\n  <version>1.0</version>\n'
     f"  <suma>{sums.value[0]:08x}</suma>\n  <sumb>{sums.value[1]:08x}</sumb>\n</scidacChecksum>\n"
   )
   records = [
-    ("ildg-format", head.encode()),
+    ("ildg-format", _description(u, precision).encode()),
     ("ildg-binary-data", data),
     ("ildg-data-lfn", b"lfn://flowqcd/unregistered"),
     ("scidac-checksum", tail.encode()),
   ]
   with files.atomic(path, overwrite) as handle:
+    if notes:
+      lime.write(handle, [("xlf-info", "".join(f"{name} = {value}\n" for name, value in notes.items()).encode())])
     lime.write(handle, records)
+
+
+def _description(u: np.ndarray, precision: int) -> str:
+  """The record ildg-format."""
+  nd, nc = u.shape[:2]
+  directions = "" if nc == 3 else f"  <spacetime>{nd}</spacetime>\n"
+  sizes = list(zip(_EXTENTS, u.shape[3:]))
+  extents = "".join(f"<{name}>{n}</{name}>" for name, n in [*sizes[1:], sizes[0]])
+  return (
+    '<?xml version="1.0" encoding="UTF-8"?>\n<ildgFormat xmlns="http://www.lqcd.org/ildg">\n'
+    f"  <version>1.0</version>\n  <field>{fields.NAMES[nc]}</field>\n  <precision>{precision}</precision>\n"
+    f"{directions}  {extents}\n</ildgFormat>\n"
+  )

@@ -21,7 +21,7 @@ _HEADER = "5i64siII"
 class Info(NamedTuple):
   """What the file says and what was computed of its links. extents: (T, X, Y, Z). checksum: (sum29, sum31).
 
-  violation: max |U U^dag - 1|, |det U - 1|. date: as the file has it.
+  violation: max |U U^dag - 1|, |det U - 1|. date: as the file has it. warnings: none, since the checksum tells all.
   """
 
   extents: tuple[int, int, int, int]
@@ -31,6 +31,7 @@ class Info(NamedTuple):
   violation: float
   checksum: tuple[int, int]
   date: str
+  warnings: tuple[str, ...] = ()
 
 
 def read(path: str | os.PathLike, reunitarise: bool = False) -> tuple[np.ndarray, Info]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -33,6 +34,7 @@ class Info(NamedTuple):
   """What the file says and what was computed of its links. extents: (T, X, Y, Z). header: all its fields.
 
   violation: max |U U^dag - 1|, |det U - 1|. Keys of the header are in upper case.
+  warnings: what `read` warns of beside drift.
   """
 
   extents: tuple[int, int, int, int]
@@ -43,6 +45,7 @@ class Info(NamedTuple):
   violation: float
   checksum: int
   header: dict[str, str]
+  warnings: tuple[str, ...] = ()
 
 
 def read(path: str | os.PathLike, reunitarise: bool = False, check_plaquette: bool = True) -> tuple[np.ndarray, Info]:
@@ -53,6 +56,12 @@ def read(path: str | os.PathLike, reunitarise: bool = False, check_plaquette: bo
   size in 64 bits, or another link trace beside a right checksum and plaquette. check_plaquette=False makes another
   plaquette a warning, for writers that state a wrong one. Raises FieldFileError.
   """
+  u, info = load(path, check_plaquette)
+  return fields.settle(path, u, info, reunitarise), info
+
+
+def load(path: str | os.PathLike, check_plaquette: bool = True) -> tuple[np.ndarray, Info]:
+  """The links as they are, and the info with what `read` warns of beside drift from the group."""
   with source.opened(path) as file:
     header = _header(file)
     rows = _choice(header, "DATATYPE", _ROWS, path)
@@ -64,7 +73,7 @@ def read(path: str | os.PathLike, reunitarise: bool = False, check_plaquette: bo
   checksum = sum(sums) & 0xFFFFFFFF
   _verify_checksum(header, checksum, path)
   # The checksum would not see words in another order.
-  complaint = fields.check_unitary(drift, bits, False, path)
+  fields.check_unitary(drift, bits, False, path)
   digits = fields.stated_digits(drift, bits)
   plaquette, trace = fields.plaquette(u), fields.link_trace(u)
   missing = [key for key in ("CHECKSUM", "PLAQUETTE", "LINK_TRACE") if key not in header]
@@ -73,10 +82,8 @@ def read(path: str | os.PathLike, reunitarise: bool = False, check_plaquette: bo
   if check_plaquette and (wrong or (other and missing)):
     raise FieldFileError(f"{path}: {wrong or other} (check_plaquette=False makes that a warning)")
   unstated = [f"the header states no {key} to check" for key in missing]
-  fields.warn(path, *unstated, None if reunitarise else complaint, wrong, other)
-  if reunitarise:
-    fields.reunitarise(u)
-  return u, Info(layout.extents, bits, rows, plaquette, trace, drift.worst, checksum, header)
+  said = fields.found(*unstated, wrong, other)
+  return u, Info(_extents(header, path), bits, rows, plaquette, trace, drift.worst, checksum, header, said)
 
 
 def _header(file: source.Source) -> dict[str, str]:
@@ -143,11 +150,12 @@ def write(
   floating_point: str = "IEEE64BIG",
   rows: int = 3,
   overwrite: bool = False,
+  header: Mapping[str, str] | None = None,
 ) -> None:
   """Write SU(3) links u [4, 3, 3, T, X, Y, Z]; atomically, refusing to replace a file unless asked.
 
   floating_point: IEEE32BIG, IEEE32LITTLE, IEEE64BIG or IEEE64LITTLE (which other readers refuse); rows: 3, or 2 to store
-  the first two of each matrix. Raises ValueError, FileExistsError.
+  the first two of each matrix; header: further fields, which other readers pass over. Raises ValueError, FileExistsError.
   """
   if floating_point not in _FLOATS:
     raise ValueError(f"floating_point must be one of {', '.join(_FLOATS)}, not {floating_point}")
@@ -164,6 +172,7 @@ def write(
   lines += [f"DIMENSION_{i} = {n}" for i, n in enumerate((x, y, z, t), 1)]
   lines += [f"BOUNDARY_{i} = PERIODIC" for i in (1, 2, 3, 4)]
   lines += [f"LINK_TRACE = {fields.link_trace(u):.16g}", f"PLAQUETTE = {fields.plaquette(u):.16g}"]
+  lines += [f"{key} = {value}" for key, value in (header or {}).items()]
   lines += [
     f"CHECKSUM = {_checksum(np.frombuffer(data, np.uint8), order):x}",
     f"FLOATING_POINT = {floating_point}",

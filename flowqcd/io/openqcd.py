@@ -20,11 +20,17 @@ _HEADER = struct.Struct("<4id")
 
 
 class Info(NamedTuple):
-  """What was computed of the file's links. extents: (T, X, Y, Z). violation: max |U U^dag - 1|, |det U - 1|."""
+  """What was computed of the file's links, and the plaquette that it states. extents: (T, X, Y, Z).
+
+  violation: max |U U^dag - 1|, |det U - 1|. warnings: none beside drift.
+  """
 
   extents: tuple[int, int, int, int]
   plaquette: float
   violation: float
+  stated: float
+  precision: int = 64
+  warnings: tuple[str, ...] = ()
 
 
 def read(path: str | os.PathLike, reunitarise: bool = False) -> tuple[np.ndarray, Info]:
@@ -33,6 +39,12 @@ def read(path: str | os.PathLike, reunitarise: bool = False) -> tuple[np.ndarray
   The file may be gzip. reunitarise: project links on SU(3). The plaquette and unitarity are verified; the format has no
   checksum. Raises FieldFileError.
   """
+  u, info = load(path)
+  return fields.settle(path, u, info, reunitarise), info
+
+
+def load(path: str | os.PathLike) -> tuple[np.ndarray, Info]:
+  """The links as they are, and the info with what `read` warns of beside drift from the group."""
   with source.opened(path) as file:
     extents, stated = _header(file)
     u = np.empty((4, 3, 3, *extents), np.complex128)
@@ -40,15 +52,12 @@ def read(path: str | os.PathLike, reunitarise: bool = False) -> tuple[np.ndarray
       _read_slice(file, u, time)
     file.require_padding()
   drift = fields.drift(u)
-  complaint = fields.check_unitary(drift, 64, False, path)
+  fields.check_unitary(drift, 64, False, path)
   plaquette = fields.plaquette(u)
   wrong = fields.disagreement("plaquette", plaquette, repr(stated / 3), fields.stated_digits(drift, 64))
   if wrong:
     raise FieldFileError(f"{path}: {wrong}")
-  fields.warn(path, None if reunitarise else complaint)
-  if reunitarise:
-    fields.reunitarise(u)
-  return u, Info(extents, plaquette, drift.worst)
+  return u, Info(extents, plaquette, drift.worst, stated / 3)
 
 
 def _header(file: source.Source) -> tuple[tuple[int, int, int, int], float]:
