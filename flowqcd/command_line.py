@@ -43,6 +43,7 @@ COMMANDS: Mapping[str, Command] = {
   "publish": Command("a file of each trained model, with a card", _configured(commands.publish, "su3_4d")),
   "profile_training": Command("what a training step costs", _configured(commands.profile_training, "paper")),
   "ensembles": Command("verify or repair what a run has stored", tools.ensembles),
+  "check": Command("whether configuration files of any format are whole, and what they hold", tools.check),
   "coverage": Command("how often error bars cover the truth", tools.coverage),
   "exactness": Command("every sampler against answers that are known", tools.exactness),
 }

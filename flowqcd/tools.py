@@ -1,4 +1,4 @@
-"""Programs with a few settings of their own, or none: ensembles, coverage, exactness."""
+"""Programs with a few settings of their own, or none: ensembles, check, coverage, exactness."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from flowqcd.runs import flags
+from flowqcd.stages import check as files
 from flowqcd.stages import ensembles as stored
 
 
@@ -23,6 +24,19 @@ def verify_or_repair(words: Sequence[str]) -> None:
   if words[0] == "repair":
     stored.repair(path)
   elif not stored.verify(path):
+    sys.exit(1)
+
+
+def check(argv: Sequence[str]) -> None:
+  """Whether configuration files are whole, by the program's name, the files and flags."""
+  flags.run_settings(check_files, files.Plan(), argv, files.__doc__)
+
+
+def check_files(plan: files.Plan, words: Sequence[str]) -> None:
+  """A line for each file, ending with status 1 where one is damaged. ValueError without a file."""
+  if not words:
+    raise ValueError("name the configuration files to check")
+  if not files.run(plan, words):
     sys.exit(1)
 
 

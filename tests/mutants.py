@@ -391,6 +391,7 @@ MUTANTS = [
     ("kind.make(beta / kind.plaquettes,", "kind.make(beta,"),
   ),
   *_of("stages/targets.py", "tests/stages/test_flows.py", ("- 2 * determinant.log_det", "- determinant.log_det")),
+  *_of("stages/check.py", "tests/stages/test_check.py", ('whole &= found["state"] == "ok"', "whole &= True")),
   *_of("stages/chains.py", "tests/stages/test_chains.py", ("plan.thermalisation + done, per_part", "done, per_part")),
 ]
 

@@ -72,7 +72,7 @@ def read(
 
 def load(path: str | os.PathLike, extents: Extents | None = None) -> tuple[np.ndarray, Info]:
   """The same links as they are, and the warnings in the info alone."""
-  name = _format(path)
+  name = _readable(path)
   try:
     u, info, said = _LOADERS[name](path, extents)
     lattice = u.shape[3:]
@@ -99,8 +99,12 @@ def load(path: str | os.PathLike, extents: Extents | None = None) -> tuple[np.nd
   )
 
 
-def _format(path: str | os.PathLike) -> str:
-  """The name of the file's format. Raises FieldFileError where it is none that can be read."""
+def format_of(path: str | os.PathLike) -> str | None:
+  """The name of the file's format by its first bytes and its size, None if unknown; not every one can be read."""
+  return _recognised(path)[0]
+
+
+def _recognised(path: str | os.PathLike) -> tuple[str | None, bytes]:
   with source.opened(path) as file:
     head = file.upto(formats.HEAD)
     name = formats.recognise(head)
@@ -108,6 +112,12 @@ def _format(path: str | os.PathLike) -> str:
       # Without a magic number the size decides; that of gzip is known once it is unpacked.
       file.seek(file.limit)
       name = formats.recognise(head, file.tell())
+  return name, head
+
+
+def _readable(path: str | os.PathLike) -> str:
+  """The name of the file's format. Raises FieldFileError where it is none that can be read."""
+  name, head = _recognised(path)
   if name in _LOADERS:
     return name
   what = (

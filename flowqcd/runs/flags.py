@@ -114,6 +114,24 @@ def run_words(main: Callable[[Sequence[str]], None], argv: Sequence[str], doc: s
   app.run(guarded, argv=list(argv), flags_parser=parse)
 
 
+def run_settings(main: Callable[[T, Sequence[str]], object], settings: T, argv: Sequence[str], doc: str) -> None:
+  """Entry point of a program with words and a few settings: main(settings, words); help and errors as of `run_words`.
+
+  settings: a frozen dataclass, whose fields are flags without a prefix; those that are true or false need no value.
+  """
+  leaves = tree.leaves(settings)
+  for name, value, kind, text in leaves:
+    defining = flags.DEFINE_bool if kind is bool else flags.DEFINE_string
+    defining(name, None, f"{text} (default: {tree.text(value)})")
+
+  def configured(words: Sequence[str]) -> None:
+    given = {name: flags.FLAGS[name].value for name, *_ in leaves}
+    texts = {name: str(value) for name, value in given.items() if value is not None}
+    main(tree.override(settings, texts, prefix=""), words)
+
+  run_words(configured, argv, doc, [name for name, *_ in leaves])
+
+
 def _described(doc: str | None, lines: Mapping[str, str]) -> str:
   text = inspect.cleandoc(doc or "")
   return f"{text}\n\nPresets:\n{table(lines)}" if lines else text
