@@ -18,10 +18,12 @@ class Command(NamedTuple):
   run: Callable[[Sequence[str]], None]
 
 
-def _configured(run: Callable[[Any], object], default: str) -> Callable[[Sequence[str]], None]:
-  """A command whose settings are the tree, from this preset where none is named."""
+def _configured(
+  run: Callable[[Any], object], default: str, files: Callable[[Any, Sequence[str]], object] | None = None
+) -> Callable[[Sequence[str]], None]:
+  """A command whose settings are the tree, from this preset where none is named; files: what it does with words."""
   named = flags.Presets(presets.PRESETS, default, presets.LINES)
-  return lambda argv: flags.run(run, named, argv)
+  return lambda argv: flags.run(run, named, argv, words=files)
 
 
 COMMANDS: Mapping[str, Command] = {
@@ -34,7 +36,10 @@ COMMANDS: Mapping[str, Command] = {
   ),
   "sample": Command("draw configurations with exact weights", _configured(commands.sample, "reproduce")),
   "run_hmc": Command("Hybrid Monte Carlo in independent streams", _configured(commands.run_hmc, "reproduce")),
-  "measure": Command("observables of flow and HMC", _configured(commands.measure, "reproduce")),
+  "measure": Command(
+    "observables of flow and HMC, or of configuration files",
+    _configured(commands.measure, "reproduce", commands.measure_files),
+  ),
   "make_figures": Command("figures, report and summary", _configured(commands.make_figures, "reproduce")),
   "anneal": Command("from a flow on to stronger couplings, with exact weights", _configured(commands.anneal, "su3_4d")),
   "compare_chains": Command(

@@ -5,9 +5,11 @@ Every command goes on from what it finds in the run's folder.
 
 from __future__ import annotations
 
+import pathlib
+from collections.abc import Sequence
 from typing import Any
 
-from flowqcd import experiment
+from flowqcd import experiment, presets
 from flowqcd.experiment import Experiment
 from flowqcd.io.ensembles import Ensemble
 from flowqcd.models import joint, zoo
@@ -17,6 +19,7 @@ from flowqcd.stages import anneal as anneal_stage
 from flowqcd.stages import annealing, figures, fitting, haar, step_error
 from flowqcd.stages import compare_chains as compare_stage
 from flowqcd.stages import measure as measure_stage
+from flowqcd.stages import measure_files as files_stage
 from flowqcd.stages import profile_training as profile_stage
 from flowqcd.stages import publish as publish_stage
 from flowqcd.stages import run_hmc as hmc_stage
@@ -67,6 +70,19 @@ def measure(config: Experiment) -> tuple[Ensemble, Ensemble]:
   """
   _require_pions(config)
   return _measured(config, _begin(config))
+
+
+def measure_files(config: Experiment, paths: Sequence[str]) -> list[files_stage.Row]:
+  """With configuration files, of any format: measure those, as one chain in the order given, and return the table.
+
+  Writes observables.h5, .md, .csv and .png into --config.output, a folder that holds nothing yet. Colours and extents are
+  the files'; the pion is that of theory.kappa and theory.boundary, and left out with theory.num_flavours = 0.
+  """
+  if config.output in {preset.output for preset in presets.PRESETS.values()}:
+    raise ValueError("measuring files needs --config.output=FOLDER, a new folder for what is found")
+  session.start(config.compilation)
+  dtype = session.dtype(config.precision)
+  return files_stage.run(pathlib.Path(config.output), config.theory, config.measurement, paths, dtype)
 
 
 def make_figures(config: Experiment) -> dict[str, Any]:

@@ -241,6 +241,27 @@ def correlator(
   return figure
 
 
+def histories(series: Mapping[str, np.ndarray], pion: statistics.Estimate | None = None) -> Figure:
+  """Observables along one chain, one panel each, and below them the pion correlator with its errors, where there is one.
+
+  series: {label: real [n]}; pion: values and errors [T], without error bars where errors are NaN.
+  """
+  with matplotlib.rc_context(_STYLE):
+    panels = len(series) + (pion is not None)
+    figure = Figure(figsize=(6.5, 1.9 * panels), layout="constrained")
+    axes = figure.subplots(panels, 1, squeeze=False)[:, 0]
+    for one, (label, x) in zip(axes, series.items()):
+      one.plot(np.arange(len(x)), x, color=_HMC, marker="o", ms=3, lw=0.8)
+      one.axhline(np.mean(x), color="black", lw=0.8, ls=":")
+      one.set(ylabel=label)
+      one.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes[len(series) - 1].set(xlabel="configuration")
+    if pion is not None:
+      axes[-1].errorbar(np.arange(len(pion.value)), pion.value, pion.error, fmt="o", color=_FLOW, ms=5)
+      axes[-1].set(yscale="log", xlabel=r"$x_0 / a$", ylabel=r"$C_\pi(x_0)$")
+  return figure
+
+
 def flow_time_curve(
   flow_times: np.ndarray,
   curves: Sequence[tuple[str, statistics.Estimate]],

@@ -62,18 +62,24 @@ def run(
   argv: Sequence[str],
   prefix: str = tree.PREFIX,
   doc: str | None = None,
+  words: Callable[[Any, Sequence[str]], object] | None = None,
 ) -> None:
   """Entry point of a program: parse flags, build the configuration, call main(config); help and errors as of `run_words`.
 
-  argv: the program's name and what follows it. doc: of the program; None for that of main.
+  argv: the program's name and what follows it. doc: of the program; None for that of main. words: called with the
+  configuration and the words that are no flags, where there are any; None refuses them.
   """
   names = define(presets, argv, prefix)
 
-  def configured(words: Sequence[str]) -> None:
-    if words:
-      fail(f"unexpected argument '{words[0]}'; settings are flags, see --help")
+  def configured(given: Sequence[str]) -> None:
+    if given and words is None:
+      fail(f"unexpected argument '{given[0]}'; settings are flags, see --help")
     _join_hosts()
-    main(from_flags(presets.configs, prefix))
+    config = from_flags(presets.configs, prefix)
+    if given and words is not None:
+      words(config, given)
+    else:
+      main(config)
 
   flags.DEFINE_string(
     "coordinator", None, "Several hosts: address:port of the first process; 'auto' on a known cluster."
@@ -82,7 +88,8 @@ def run(
   flags.DEFINE_integer("process_id", None, "Several hosts: which of them this is, from 0.")
   flags.DEFINE_float("coordinator_timeout", 300.0, "Several hosts: seconds to wait until all processes are there.")
   names += ["coordinator", "num_processes", "process_id", "coordinator_timeout"]
-  run_words(configured, argv, _described(doc or main.__doc__, presets.lines), names)
+  docs = [inspect.cleandoc(text) for text in (doc or main.__doc__, words.__doc__ if words else None) if text]
+  run_words(configured, argv, _described("\n\n".join(docs), presets.lines), names)
 
 
 def run_words(main: Callable[[Sequence[str]], None], argv: Sequence[str], doc: str, names: Sequence[str] = ()) -> None:

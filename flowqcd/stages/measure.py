@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Mapping
 
 import jax
 import numpy as np
@@ -55,6 +56,13 @@ def observables_of(theory: Theory, plan: Measurement, u: Array) -> dict[str, Arr
   return values
 
 
+def require_finite(values: Mapping[str, np.ndarray], where: str) -> None:
+  """Raise ValueError naming the observables that are not finite."""
+  bad = [name for name, x in values.items() if not np.isfinite(x).all()]
+  if bad:
+    raise ValueError(f"{where}: {', '.join(bad)} not finite (a solver or the flow stopped)")
+
+
 def fill(run: Run, theory: Theory, source: ensembles.Ensemble, plan: Measurement) -> ensembles.Ensemble:
   """Fill `<source>-measured` with the observables of the stored configurations of `source`, part by part, from where it
   stands."""
@@ -65,9 +73,7 @@ def fill(run: Run, theory: Theory, source: ensembles.Ensemble, plan: Measurement
   for part in range(store.num_parts, total):
     clock = time.process_time()
     values = jax.device_get(mapped(source.read_part(part, "u")))
-    bad = [name for name, x in values.items() if not np.isfinite(x).all()]
-    if bad:
-      raise ValueError(f"{label}, part {part}: {', '.join(bad)} not finite (a solver or the flow stopped)")
+    require_finite(values, f"{label}, part {part}")
     store.append(values, {"cpu_seconds": time.process_time() - clock})
     progress.update(part + 1)
   return store

@@ -42,7 +42,7 @@ def test_a_line_has_all_of_it(capsys):
   _, (line,) = _said(capsys, check.Plan(), QDP)
   for text in (
     "ok   ", "qdp_double_from_single.lime: ILDG, SU(3) 4x4x4x4 64 bits, plaquette 0.0382422", "time 0.0", "space 0.0",
-    "link trace 0.463032209", "off the group 4.", "checksum verified; warning: links at 64 bits",
+    "link trace 0.46303221", "off the group 4.", "checksum verified; warning: links at 64 bits",
   ):  # fmt: skip
     assert text in line
 
