@@ -49,6 +49,7 @@ COMMANDS: Mapping[str, Command] = {
   "profile_training": Command("what a training step costs", _configured(commands.profile_training, "paper")),
   "ensembles": Command("verify or repair what a run has stored", tools.ensembles),
   "check": Command("whether configuration files of any format are whole, and what they hold", tools.check),
+  "export": Command("configurations of a run as files for other codes, with weights or as a chain", tools.export),
   "coverage": Command("how often error bars cover the truth", tools.coverage),
   "exactness": Command("every sampler against answers that are known", tools.exactness),
 }

@@ -1,4 +1,4 @@
-"""Programs with a few settings of their own, or none: ensembles, check, coverage, exactness."""
+"""Programs with a few settings of their own, or none: ensembles, check, export, coverage, exactness."""
 
 from __future__ import annotations
 
@@ -38,6 +38,18 @@ def check_files(plan: files.Plan, words: Sequence[str]) -> None:
     raise ValueError("name the configuration files to check")
   if not files.run(plan, words):
     sys.exit(1)
+
+
+def export(argv: Sequence[str]) -> None:
+  """Configurations of a run as files, by the program's name, the run and flags."""
+  from flowqcd.stages import export as stage  # jax is slow to import, and checking files does not need it
+
+  def exported(plan: stage.Plan, words: Sequence[str]) -> None:
+    if len(words) != 1:
+      raise ValueError("name the run's folder, or an ensemble's, and --to=FOLDER")
+    stage.run(pathlib.Path(words[0]), plan)
+
+  flags.run_settings(exported, stage.Plan(), argv, stage.__doc__ or "")
 
 
 def coverage(argv: Sequence[str]) -> None:

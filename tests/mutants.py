@@ -392,6 +392,25 @@ MUTANTS = [
   ),
   *_of("stages/targets.py", "tests/stages/test_flows.py", ("- 2 * determinant.log_det", "- determinant.log_det")),
   *_of("stages/check.py", "tests/stages/test_check.py", ('whole &= found["state"] == "ok"', "whole &= True")),
+  *_of(
+    "stages/measure_files.py",
+    "tests/stages/test_measure_files.py",
+    ("x.std(ddof=1) / np.sqrt(len(x))", "x.std(ddof=1)"),
+    ("if not files.is_vacant(folder):", "if False:"),
+  ),
+  *_of(
+    "stages/export.py",
+    "tests/stages/test_export.py",
+    (
+      "for u in rows.reshape(streams, -1, *rows.shape[1:])[stream]",
+      "for u in rows.reshape(-1, streams, *rows.shape[1:])[:, stream]",
+    ),
+    (
+      'metropolis.chain(key, jnp.asarray(store.read("log_w")))',
+      'metropolis.chain(key, -jnp.asarray(store.read("log_w")))',
+    ),
+    ('yield Item(f"{store.path.name}-{index:06d}", u, ', 'yield Item(f"{store.path.name}-{index:06d}", u.conj(), '),
+  ),
   *_of("stages/chains.py", "tests/stages/test_chains.py", ("plan.thermalisation + done, per_part", "done, per_part")),
 ]
 
