@@ -50,6 +50,7 @@ COMMANDS: Mapping[str, Command] = {
   "ensembles": Command("verify or repair what a run has stored", tools.ensembles),
   "check": Command("whether configuration files of any format are whole, and what they hold", tools.check),
   "export": Command("configurations of a run as files for other codes, with weights or as a chain", tools.export),
+  "weigh": Command("log weights of configuration files under a trained flow", tools.weigh),
   "coverage": Command("how often error bars cover the truth", tools.coverage),
   "exactness": Command("every sampler against answers that are known", tools.exactness),
 }

@@ -1,4 +1,4 @@
-"""Programs with a few settings of their own, or none: ensembles, check, export, coverage, exactness."""
+"""Programs with a few settings of their own, or none: ensembles, check, export, weigh, coverage, exactness."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from flowqcd.runs import flags
+from flowqcd.runs import flags, session
 from flowqcd.stages import check as files
 from flowqcd.stages import ensembles as stored
 
@@ -50,6 +50,19 @@ def export(argv: Sequence[str]) -> None:
     stage.run(pathlib.Path(words[0]), plan)
 
   flags.run_settings(exported, stage.Plan(), argv, stage.__doc__ or "")
+
+
+def weigh(argv: Sequence[str]) -> None:
+  """Weights of configuration files under a trained flow, by the program's name, the files and flags."""
+  from flowqcd.stages import weigh as stage  # models are slow to import, and only needed here
+
+  def weighed(plan: stage.Plan, words: Sequence[str]) -> None:
+    if not words:
+      raise ValueError("name the configuration files to weigh")
+    session.start()
+    stage.run(plan, words)
+
+  flags.run_settings(weighed, stage.Plan(), argv, stage.__doc__ or "")
 
 
 def coverage(argv: Sequence[str]) -> None:

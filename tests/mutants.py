@@ -411,6 +411,12 @@ MUTANTS = [
     ),
     ('yield Item(f"{store.path.name}-{index:06d}", u, ', 'yield Item(f"{store.path.name}-{index:06d}", u.conj(), '),
   ),
+  *_of(
+    "stages/weigh.py",
+    "tests/stages/test_weigh.py",
+    ("log_q = prior.log_prob(z) + logdet", "log_q = prior.log_prob(z) - logdet"),
+    ("theories.log_det(theory, u) - gauge.wilson", "theories.log_det(theory, u) + gauge.wilson"),
+  ),
   *_of("stages/chains.py", "tests/stages/test_chains.py", ("plan.thermalisation + done, per_part", "done, per_part")),
 ]
 

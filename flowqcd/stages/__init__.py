@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     train_conditional,
     train_marginal,
     training,
+    weigh,
   )
 
 __all__ = [
@@ -73,5 +74,6 @@ __all__ = [
   "train_conditional",
   "train_marginal",
   "training",
+  "weigh",
 ]
 __getattr__, __dir__ = submodules(__name__, __all__)

@@ -81,10 +81,8 @@ def _measured(
   mapped = distributed.parallel_map(lambda u: measure.observables_of(theory, plan, u), plan.chunk)
   found, infos = [], []
   progress_ = Progress("measuring files", len(paths))
-  for links, read in _groups(theory, paths, size):
-    # A last group that is smaller would be another program to compile.
-    whole = np.concatenate([links, np.repeat(links[:1], size - len(links), axis=0)]).astype(dtype)
-    values = {name: x[: len(links)] for name, x in jax.device_get(mapped(whole)).items()}
+  for links, read in groups(paths, size):
+    values = {name: x[: len(links)] for name, x in jax.device_get(mapped(padded(links.astype(dtype), size))).items()}
     measure.require_finite(values, f"files {len(infos) + 1} to {len(infos) + len(links)}")
     found.append(values)
     infos += read
@@ -92,20 +90,30 @@ def _measured(
   return {name: np.concatenate([values[name] for values in found]) for name in found[0]}, infos
 
 
-def _groups(theory: Theory, paths: Sequence[str], size: int) -> Iterator[tuple[np.ndarray, list[configurations.Info]]]:
-  """Links [n, ...] of up to `size` files at a time. Raises ValueError for files of another lattice or group."""
+def groups(paths: Sequence[str], size: int) -> Iterator[tuple[np.ndarray, list[configurations.Info]]]:
+  """Links [n, ...] of up to `size` files at a time, and what files say.
+
+  Raises ValueError for a file of another lattice or group than the first one's, and what `flowqcd.io.read` raises.
+  """
+  first = None
   for start in range(0, len(paths), size):
     links, infos = [], []
     for path in paths[start : start + size]:
       u, info = configurations.load(path)
-      if (info.nc, info.lattice) != (theory.nc, theory.lattice):
+      first = first or info
+      if (info.group, info.lattice) != (first.group, first.lattice):
         raise ValueError(
-          f"{path} is {info.group} on {info.lattice}, and {paths[0]} has {theory.nc} colours on {theory.lattice}: "
+          f"{path} is {info.group} on {info.lattice}, and {paths[0]} is {first.group} on {first.lattice}: "
           "one chain has one theory"
         )
       links.append(u)
       infos.append(info)
     yield np.stack(links), infos
+
+
+def padded(links: np.ndarray, size: int) -> np.ndarray:
+  """`size` configurations, the first one again for those that are missing: no second program for a last group."""
+  return np.concatenate([links, np.repeat(links[:1], size - len(links), axis=0)])
 
 
 def rows(values: Mapping[str, np.ndarray], flow_time: float) -> list[Row]:

@@ -78,7 +78,7 @@ def test_files_of_two_theories_are_no_chain(tmp_path):
   for name, lattice in (("a", (4, 4)), ("b", (4, 6))):
     ildg.write(tmp_path / name, np.asarray(links(1, lattice)))
   config = _config(tmp_path / "out", {"num_flavours": 0})
-  with pytest.raises(ValueError, match=r"b is U\(1\) on \(4, 6\), and .*a has 1 colours on \(4, 4\)"):
+  with pytest.raises(ValueError, match=r"b is U\(1\) on \(4, 6\), and .*a is U\(1\) on \(4, 4\)"):
     commands.measure_files(config, [str(tmp_path / "a"), str(tmp_path / "b")])
   ildg.write(tmp_path / "odd", np.asarray(links(1, (4, 5))))
   with pytest.raises(ValueError, match="num_flavours=0 leaves the pion out"):
