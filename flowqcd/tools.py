@@ -29,7 +29,7 @@ def verify_or_repair(words: Sequence[str]) -> None:
 
 def check(argv: Sequence[str]) -> None:
   """Whether configuration files are whole, by the program's name, the files and flags."""
-  flags.run_settings(check_files, files.Plan(), argv, files.__doc__)
+  flags.run_settings(check_files, files.Plan(), argv, files.__doc__ or "")
 
 
 def check_files(plan: files.Plan, words: Sequence[str]) -> None:
@@ -47,6 +47,7 @@ def export(argv: Sequence[str]) -> None:
   def exported(plan: stage.Plan, words: Sequence[str]) -> None:
     if len(words) != 1:
       raise ValueError("name the run's folder, or an ensemble's, and --to=FOLDER")
+    session.start()  # log weights in double precision
     stage.run(pathlib.Path(words[0]), plan)
 
   flags.run_settings(exported, stage.Plan(), argv, stage.__doc__ or "")

@@ -154,6 +154,12 @@ def test_other_peoples_folders_are_left_alone(tmp_path):
   assert _run("sample", "--preset=smoke", folder=tmp_path / "file").returncode == 2
 
 
+def test_files_are_measured_into_a_folder_of_their_own():
+  result = _run("measure", str(ROOT / "tests" / "data" / "numpy" / "rand_2222.nersc"))
+  assert result.returncode == 2
+  assert result.stderr == "error: measuring files needs --config.output=FOLDER, a new folder for what is found\n"
+
+
 def test_tools_of_a_few_settings_have_flags_without_a_prefix():
   result = subprocess.run(
     [sys.executable, "-m", "experiments.coverage", "--seeds=many"],

@@ -127,8 +127,8 @@ def series(values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
   """Real numbers of each configuration by name."""
   found = {
     "plaquette": values["mean_plaquette"],
-    "polyakov_re": values["polyakov"].real,
-    "polyakov_im": values["polyakov"].imag,
+    "polyakov_re": np.real(values["polyakov"]),
+    "polyakov_im": np.imag(values["polyakov"]),
     "energy": values["energy"],
   }
   if "charge" in values:

@@ -2,6 +2,7 @@
 
 import gzip
 
+import h5py
 import lime_files
 import numpy as np
 import pytest
@@ -155,6 +156,27 @@ def test_su3_in_hdf5(tmp_path):
     assert flowqcd.io.read(tmp_path / "a")[1].checksum == "absent"
   with pytest.raises(FileExistsError):
     hdf5.write(tmp_path / "a", u)
+
+
+def test_hdf5_that_is_no_field(tmp_path):
+  path = tmp_path / "a"
+  u = haar_in_numpy((2, 2, 2, 2))
+  for columns, attributes, match in (
+    ({"u": u}, {"field": "u1gauge"}, r"shape \(4, 3, 3, 2, 2, 2, 2\), which is no u1gauge"),
+    ({"u": u[:, :2, :2]}, {"field": "su3gauge"}, "which is no su3gauge"),
+    ({"u": u.real}, {"field": "su3gauge"}, "the links are float64"),
+    ({"u": u}, {"field": "su3gauge", "plaquette": 0.5}, "the plaquette is .*, the file says 0.5"),
+    ({"v": u}, {"field": "su3gauge"}, "no configuration in HDF5"),
+  ):
+    hdf5.write_columns(path, columns, attributes, overwrite=True)
+    with pytest.raises(FieldFileError, match=match):
+      flowqcd.io.read(path)
+  # Nothing of the size that is claimed is allocated.
+  with h5py.File(path, "w") as file:
+    file.create_dataset("u", (4, 3, 3, 900, 900, 900, 900), np.complex128)
+    file.attrs["field"] = "su3gauge"
+  with pytest.raises(FieldFileError, match=r"\d+ bytes in a file of \d+"):
+    flowqcd.io.read(path)
 
 
 def test_an_ensemble_is_no_configuration(tmp_path):

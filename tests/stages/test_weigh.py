@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from fields import DATA, initial, links
 
-from flowqcd import tools
 from flowqcd.flows import trivializing
 from flowqcd.io import ildg
 from flowqcd.models import marginal, priors, zoo
@@ -61,8 +60,6 @@ def test_what_does_not_fit_the_model_is_named(tmp_path):
   ildg.write(tmp_path / "a", np.asarray(links(1, (4, 4))))
   with pytest.raises(ValueError, match="a has 1 colours in 2 dimensions, the model 3 in 4"):
     weigh.run(weigh.Plan(model="su3-4d-beta2"), [str(tmp_path / "a")])
-  with pytest.raises(SystemExit):
-    tools.weigh(["weigh", f"--model={tmp_path}"])
 
 
 def test_quarks_are_those_of_the_card():
