@@ -74,7 +74,8 @@ def theory_of(card: zoo.Card, nc: int, lattice: tuple[int, ...], path: str) -> T
     raise ValueError(
       f"{path} has {nc} colours in {len(lattice)} dimensions, the model {card.nc} in {len(card.lattice)}"
     )
-  return Theory(nc, lattice, card.beta, card.kappa or 0.1, 2 if card.kappa else 0, card.boundary)
+  quarks = {"num_flavours": 2, "kappa": card.kappa} if card.kappa else {"num_flavours": 0}
+  return Theory(nc=nc, lattice=lattice, beta=card.beta, boundary=card.boundary, **quarks)
 
 
 def weights(model: zoo.Model, theory: Theory) -> Callable[[Array], dict[str, Array]]:

@@ -44,7 +44,7 @@ def test_overrides_by_type():
   ("theory.beta", "-1", "not be negative"),
   ("theory.kappa", "0", "positive"),
   ("theory.boundary", "1,1", "one phase per direction"),
-  ("theory.num_flavours", "1", "0 or 2"),
+  ("theory.num_flavours", "1", "must be 0, or 2"),
   ("flow.order", "3", "order"),
   ("flow.loops", "aab", "not closed"),
   ("flow.loops", "aaaabAAAAB", "wider than the lattice"),
