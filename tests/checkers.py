@@ -83,7 +83,7 @@ def log_jacobian(forward, u):
 
   By central differences, which need no program but the map's own; short ones, for splines have kinks in their slopes.
   """
-  u, h = np.asarray(u), 1e-6
+  u, h = np.asarray(u), 3e-6
   nd, nc, lattice = u.shape[0], u.shape[1], sites.extents(u)
   basis = np.asarray(group.basis(nc))
   ends = [np.stack([scipy.linalg.expm(sign * h * t) for t in basis]) for sign in (1, -1)]

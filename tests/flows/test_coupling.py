@@ -23,9 +23,10 @@ def _flow(nc, lattice, scale=0.5, **changes):
   return flow, jax.tree.unflatten(tree, [x.astype(float) + e for x, e in zip(start, noise)])
 
 
-def _contract(nc, lattice, offset=None, jacobian=1e-7, **changes):
+def _contract(nc, lattice, offset=None, jacobian=2e-6, **changes):
   flow, params = _flow(nc, lattice, **changes)
-  # Translations along all axes by the width are the symmetries of every mask.
+  # Translations along all axes by the width are the symmetries of every mask. Differences are right to 1e-6, for their
+  # rounding and the kinks of splines.
   offset = (0,) * len(lattice) if offset is None else offset
   check_flow(flow, params, links(nc, lattice), round_trip=1e-8, jacobian=jacobian, equivariance=1e-8, offset=offset)
 
@@ -44,7 +45,7 @@ def test_dense_jacobian_in_three_and_four_dimensions(nc, lattice, layers):
 @pytest.mark.slow
 @pytest.mark.parametrize("nc", [2, 3])
 def test_dense_jacobian_in_four_dimensions(nc):
-  _contract(nc, (2, 2, 2, 2), jacobian=1e-6, width=2, layers=24)
+  _contract(nc, (2, 2, 2, 2), width=2, layers=24)
 
 
 def test_contract_on_the_papers_lattice():
