@@ -13,7 +13,7 @@ from flowqcd import experiment, presets
 from flowqcd.experiment import Experiment
 from flowqcd.io.ensembles import Ensemble
 from flowqcd.models import joint, zoo
-from flowqcd.runs import conditionals, marginals, progress, session, theories, tree
+from flowqcd.runs import conditionals, marginals, progress, session, tree
 from flowqcd.runs.folder import Run
 from flowqcd.stages import anneal as anneal_stage
 from flowqcd.stages import annealing, figures, fitting, haar, step_error
@@ -68,7 +68,6 @@ def measure(config: Experiment) -> tuple[Ensemble, Ensemble]:
 
   Writes the ensembles flow-measured/ and hmc-measured/, part by part beside those they belong to, and wilson_flow.json.
   """
-  _require_pions(config)
   return _measured(config, _begin(config))
 
 
@@ -99,7 +98,6 @@ def reproduce(config: Experiment) -> dict[str, Any]:
 
   The same command after a kill finishes the run.
   """
-  _require_pions(config)
   run = _begin(config)
   _measured(config, run)
   summary = _figures(config, run)
@@ -175,11 +173,6 @@ def profile_training(config: Experiment) -> dict[str, profile_stage.Cost]:
 def _begin(config: Experiment, several_hosts: bool = False) -> Run:
   session.start(config.compilation, several_hosts)
   return experiment.claim(config)
-
-
-def _require_pions(config: Experiment) -> None:
-  """Raise ValueError for quarks whose pions the stage of measurement does not have."""
-  theories.require_untwisted(config.theory, "measured pions", "there are the commands sample, run_hmc and anneal")
 
 
 def _marginal(config: Experiment, run: Run) -> Params:

@@ -46,7 +46,7 @@ def observables_of(theory: Theory, plan: Measurement, u: Array) -> dict[str, Arr
     "polyakov": observables.polyakov_loop(u),
   }
   if theory.num_flavours:
-    values["pion"] = observables.pion_correlator(u, theory.kappa, theory.boundary)
+    values["pion"] = observables.pion_correlator(u, theory.kappa, theory.boundary, twisted_mass=theory.twisted_mass)
   # Single precision: rounding is far below the local error that the steps are allowed.
   flowed = wilson_flow.adaptive(u.astype("complex64"), plan.flow_time, plan.tolerance)
   values["energy"] = observables.energy_density(flowed.u)
