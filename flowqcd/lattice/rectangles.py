@@ -71,8 +71,8 @@ def link_loops(v: Array, lattice: sites.Extents, plaquettes: float | Array, rect
 
 def _beside(near: Array, far: Array, left: Array, right: Array, lattice: sites.Extents, nu: int) -> _Beside:
   up, down = fusion.materialise((group.mul(left, far), group.mul(group.adjoint(left), near)))
-  below = sites.shift(group.mul(down, right), lattice, nu, -1)
-  return _Beside(near, far, left, right, up, down, group.mul(up, group.adjoint(right)), below)
+  above, below = fusion.materialise((group.mul(up, group.adjoint(right)), group.mul(down, right)))
+  return _Beside(near, far, left, right, up, down, above, sites.shift(below, lattice, nu, -1))
 
 
 def _paths(
@@ -91,10 +91,14 @@ def _paths(
   mul, adj, r = group.mul, group.adjoint, rectangles
   outside_right, outside_left = sites.shift(side.above, lattice, mu), side.below
   over = plaquettes * link.far + r * sites.shift(link.above, lattice, nu)
-  over = mul(link.left, over) + r * mul(outside_left, link.far)
-  above = mul(over, adj(link.right)) + r * mul(link.up, adj(outside_right))
   # The same seen from x - nu.
   under = plaquettes * link.near + r * link.below
+  over, under, outside_right = fusion.materialise((over, under, outside_right))
+  over = mul(link.left, over) + r * mul(outside_left, link.far)
   under = mul(adj(link.left), under) + r * mul(adj(outside_left), link.near)
+  # Fused into the next products they would be computed three times.
+  over, under = fusion.materialise((over, under))
+  above = mul(over, adj(link.right)) + r * mul(link.up, adj(outside_right))
   below = mul(under, link.right) + r * mul(link.down, outside_right)
+  above, below = fusion.materialise((above, below))
   return above + sites.shift(below, lattice, nu, -1)
