@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -19,10 +20,17 @@ class Command(NamedTuple):
 
 
 def _configured(
-  run: Callable[[Any], object], default: str, files: Callable[[Any, Sequence[str]], object] | None = None
+  run: Callable[[Any], object],
+  default: str,
+  files: Callable[[Any, Sequence[str]], object] | None = None,
+  suffix: str = "",
 ) -> Callable[[Sequence[str]], None]:
-  """A command whose settings are the tree, from this preset where none is named; files: what it does with words."""
-  named = flags.Presets(presets.PRESETS, default, presets.LINES)
+  """A command whose settings are the tree, from this preset where none is named; files: what it does with words.
+
+  suffix: of the presets' folders, for a command that is no part of the chain and has another theory as a rule.
+  """
+  configs = {name: dataclasses.replace(x, output=x.output + suffix) for name, x in presets.PRESETS.items()}
+  named = flags.Presets(configs, default, presets.LINES)
   return lambda argv: flags.run(run, named, argv, words=files)
 
 
@@ -41,9 +49,13 @@ COMMANDS: Mapping[str, Command] = {
     _configured(commands.measure, "reproduce", commands.measure_files),
   ),
   "make_figures": Command("figures, report and summary", _configured(commands.make_figures, "reproduce")),
-  "anneal": Command("from a flow on to stronger couplings, with exact weights", _configured(commands.anneal, "su3_4d")),
+  "anneal": Command(
+    "from a flow on to stronger couplings, with exact weights",
+    _configured(commands.anneal, "su3_4d", suffix="_annealed"),
+  ),
   "compare_chains": Command(
-    "what an independent value costs of HMC, heat bath and link flow", _configured(commands.compare_chains, "su3_4d")
+    "what an independent value costs of HMC, heat bath and link flow",
+    _configured(commands.compare_chains, "su3_4d", suffix="_chains"),
   ),
   "publish": Command("a file of each trained model, with a card", _configured(commands.publish, "su3_4d")),
   "profile_training": Command("what a training step costs", _configured(commands.profile_training, "paper")),

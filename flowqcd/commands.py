@@ -26,6 +26,7 @@ from flowqcd.stages import run_hmc as hmc_stage
 from flowqcd.stages import sample as sample_stage
 from flowqcd.stages import train_conditional as conditional_stage
 from flowqcd.stages import train_marginal as marginal_stage
+from flowqcd.stages.draws import Estimates
 from flowqcd.stages.train_conditional import Trained
 from flowqcd.types import Params
 
@@ -201,11 +202,12 @@ def _sampled(config: Experiment, run: Run) -> Ensemble:
   theory, links, choice, plan = config.theory, config.links, config.conditional, config.sampling
   params = _trained(config, run)
   step_error.check_flow(run, theory, links, params.marginal, plan.chunk)
-  model, estimate = marginals.model(links, theory, run.dtype), None
+  model, estimates = marginals.model(links, theory, run.dtype), None
   if config.is_joint:
     fermions = conditionals.model(choice, theory, run.precision)
-    estimate = joint.log_determinant(fermions, choice.draws, choice.chunk)
-  store = sample_stage.fill(run, theory, model, estimate, params, plan)
+    make = lambda count, first: joint.log_determinant(fermions, count, choice.chunk, first)
+    estimates = Estimates(choice.draws, make)
+  store = sample_stage.fill(run, theory, model, estimates, params, plan)
   haar.ess(run, theory, plan.num_haar, plan.chunk)
   return store
 

@@ -13,7 +13,7 @@ from flowqcd.runs.priors import Prior
 from flowqcd.runs.theories import Theory
 from flowqcd.runs.trajectories import HMC
 from flowqcd.runs.tree import field
-from flowqcd.stages import annealing, training
+from flowqcd.stages import annealing, stored, training
 from flowqcd.stages.annealing import Annealing
 from flowqcd.stages.measure import Measurement
 from flowqcd.stages.sample import Sampling
@@ -54,6 +54,9 @@ class Experiment(tree.with_groups(_Model, "_Model", marginals.GROUPS)):
   compilation: str = field("full", "full, or quick: programs compile in two thirds of the time and run slower.")
   seed: int = field(2208, "Seed of all randomness.")
   output: str = field("runs/reproduce", "Folder of this run.")
+  aside: bool = field(
+    False, "Move what that folder holds of other settings into a folder aside-<time> there, which is refused otherwise."
+  )
 
   def __post_init__(self) -> None:
     """Raise ValueError for combinations that cannot run."""
@@ -81,7 +84,7 @@ class Experiment(tree.with_groups(_Model, "_Model", marginals.GROUPS)):
     return conditionals.has_model(self.conditional, self.theory)
 
 
-_OPERATIONAL = ("output", "measurement.bins")
+_OPERATIONAL = ("output", "aside", "measurement.bins")
 """Fields that do not change what a run computes and stores."""
 
 
@@ -92,8 +95,16 @@ def provenance(config: Experiment) -> dict[str, Any]:
 
 def run(config: Experiment) -> folder.Run:
   """The run of a configuration; its folder is nobody's until it is claimed."""
+  products = stored.table(config.links, config.training.num_steps > 0, config.is_joint, config.annealing.moves)
   return folder.Run(
-    pathlib.Path(config.output), config.seed, config.precision, provenance(config), provenance(Experiment())
+    pathlib.Path(config.output),
+    config.seed,
+    config.precision,
+    provenance(config),
+    provenance(Experiment()),
+    products,
+    stored.FREE,
+    config.aside,
   )
 
 

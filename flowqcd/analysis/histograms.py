@@ -130,7 +130,7 @@ def _bin_probabilities(
   num_bootstrap: int,
   seed: tuple[int, int],
 ) -> statistics.Estimate:
-  """Weighted fraction of entries in each bin, [bins], with bootstrap errors."""
+  """Weighted fraction of entries in each bin, [bins], with bootstrap errors; NaN where a resample has no weight."""
   w = weights.shares(log_w)
   if len(w) != len(values):
     raise ValueError(f"{len(values)} values do not match {len(w)} log weights")
@@ -142,7 +142,7 @@ def _bin_probabilities(
   inside = np.flatnonzero((index >= 0) & (index < len(edges) - 1))
   features[inside, index[inside]] = w[inside]
   sums = statistics.bootstrap_sums(features, num_bootstrap, seed)
-  if not sums[:, -1].all():
-    raise ValueError("some bootstrap resamples have zero total weight: too few samples carry weight")
-  replicas = sums[:, :-1] / sums[:, -1:]
+  # Where too few samples carry weight, some resamples have none, and errors are NaN: no bin counts.
+  totals = np.where(sums[:, -1:] == 0, np.nan, sums[:, -1:])
+  replicas = sums[:, :-1] / totals
   return statistics.Estimate(features[:, :-1].sum(axis=0), np.std(replicas, axis=0, ddof=1))

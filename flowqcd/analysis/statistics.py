@@ -17,7 +17,7 @@ if TYPE_CHECKING:
   import pyerrors
 
 _RESAMPLES_AT_ONCE = 32  # resamples per matrix product: N=65k then needs 16 MB, not 500
-_MAX_R_HAT = 1.1  # Gelman et al., Bayesian Data Analysis (3rd ed.), section 11.5
+MAX_R_HAT = 1.1  # Gelman et al., Bayesian Data Analysis (3rd ed.), section 11.5
 _MIN_REPLICA_P = 1e-6  # streams of one ensemble disagree this much once in a million analyses
 
 
@@ -241,8 +241,8 @@ def thin(series: np.ndarray, every: int) -> np.ndarray:
 
 def independent_every(series: Sequence[np.ndarray]) -> int:
   """How far apart entries of all series [streams, n] are independent as far as histograms can tell: twice the largest
-  tau_int, at least 1."""
-  return max(1, round(2 * max(gamma_method(s).tau_int for s in series)))
+  tau_int, at least 1, which it is of no series."""
+  return max(1, round(2 * max((gamma_method(s).tau_int for s in series), default=0.0)))
 
 
 def num_independent(num_samples: int, tau_int: float) -> float:
@@ -294,8 +294,8 @@ def chain_diagnosis(accepts: np.ndarray, series: np.ndarray) -> ChainDiagnosis:
     messages.append(f"streams {_listed(never_moved)} never moved: their series is constant")
   if stalled:
     messages.append(f"streams {_listed(stalled)} rejected for more than half their length in a row")
-  if r_hat > _MAX_R_HAT:
-    messages.append(f"split R-hat is {r_hat:.3g}, above {_MAX_R_HAT}: streams sample different distributions")
+  if r_hat > MAX_R_HAT:
+    messages.append(f"split R-hat is {r_hat:.3g}, above {MAX_R_HAT}: streams sample different distributions")
   return ChainDiagnosis(accepts.mean(axis=1), never_accepted, never_moved, longest, r_hat, tuple(messages))
 
 

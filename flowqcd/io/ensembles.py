@@ -59,20 +59,12 @@ class Ensemble:
     if (path / "ensemble.json").exists():
       store.close()
       raise FileExistsError(f"{path} is not empty; an ensemble needs a folder of its own")
-    metrics.write_json(path / "ensemble.json", {"version": _VERSION, "digests": True, "config": store.config})
+    store._write_head()
     return store
 
   @classmethod
-  def open(
-    cls,
-    path: str | os.PathLike,
-    config: Mapping[str, Any] | None = None,
-    defaults: Mapping[str, Any] | None = None,
-  ) -> Ensemble:
-    """An existing ensemble. Raises EnsembleError if it is none, or of another configuration (naming the keys).
-
-    defaults: of keys that the stored configuration lacks, since the version that wrote it did not have them.
-    """
+  def open(cls, path: str | os.PathLike, config: Mapping[str, Any] | None = None) -> Ensemble:
+    """An existing ensemble. Raises EnsembleError if it is none, or of another configuration (naming the keys)."""
     path = pathlib.Path(path)
     record = path / "ensemble.json"
     if not record.exists():
@@ -82,20 +74,35 @@ class Ensemble:
       raise EnsembleError(f"{record} is not of version {_VERSION} of this format")
     found = head["config"]
     if config is not None:
-      mine, theirs = (json.loads(json.dumps(dict(x))) for x in (config, dict(defaults or {}) | found))
+      mine = json.loads(json.dumps(dict(config)))
       keys = mine.keys() | found.keys()
-      differing = sorted(k for k in keys if (k in mine, mine.get(k)) != (k in theirs, theirs.get(k)))
+      differing = sorted(k for k in keys if (k in mine, mine.get(k)) != (k in found, found.get(k)))
       if differing:
         raise EnsembleError(f"{path} was made with other values of {', '.join(differing)}")
     return cls(path, found, head.get("digests") is True)
 
   @classmethod
-  def open_or_create(
-    cls, path: str | os.PathLike, config: Mapping[str, Any], defaults: Mapping[str, Any] | None = None
-  ) -> Ensemble:
+  def open_or_create(cls, path: str | os.PathLike, config: Mapping[str, Any]) -> Ensemble:
     """Open where there is one, create where there is none."""
     exists = (pathlib.Path(path) / "ensemble.json").exists()
-    return cls.open(path, config, defaults) if exists else cls.create(path, config)
+    return cls.open(path, config) if exists else cls.create(path, config)
+
+  def describe(self, config: Mapping[str, Any]) -> None:
+    """Replace the configuration that is stored with it, as when a run is told to go on for longer.
+
+    Raises LockedError where another process writes here.
+    """
+    config = json.loads(json.dumps(dict(config)))
+    if config == self.config:
+      return
+    self._hold()
+    self.config = config
+    self._write_head()
+
+  def _write_head(self) -> None:
+    # Whether all parts have digests is a fact about those that are there.
+    head = {"version": _VERSION} | ({"digests": True} if self._all_have_digests else {}) | {"config": self.config}
+    metrics.write_json(self.path / "ensemble.json", head)
 
   def close(self) -> None:
     """Let other processes append. Reading, and appending again, remain possible."""

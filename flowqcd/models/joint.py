@@ -24,14 +24,18 @@ class Determinant(NamedTuple):
   log_draws: Array
 
 
-def log_determinant(model: Conditional, num_draws: int, chunk: int = 16) -> Callable[[Params, Array, Key], Determinant]:
+def log_determinant(
+  model: Conditional, num_draws: int, chunk: int = 16, first: int = 0
+) -> Callable[[Params, Array, Key], Determinant]:
   """(params, u, key) -> Determinant from num_draws draws, `chunk` of them vectorised at a time.
 
-  Draw i has the key fold_in(key, i), so that the first draws of a larger number are those of a smaller one. NaN where a
-  solver failed. Raises ValueError for no draws.
+  Draw i has the key fold_in(key, i), so that the first draws of a larger number are those of a smaller one; with `first`
+  they are those from this one on. NaN where a solver failed. Raises ValueError for no draws.
   """
-  if min(num_draws, chunk) < 1:
-    raise ValueError(f"num_draws and chunk must be at least 1, not {num_draws} and {chunk}")
+  if min(num_draws, chunk) < 1 or first < 0:
+    raise ValueError(
+      f"num_draws and chunk must be at least 1, first not negative, not {num_draws}, {chunk} and {first}"
+    )
 
   def run(params: Params, u: Array, key: Key) -> Determinant:
     at = model.at(params, u)
@@ -40,7 +44,7 @@ def log_determinant(model: Conditional, num_draws: int, chunk: int = 16) -> Call
       draw = at.draw(jax.random.fold_in(key, i))
       return -draw.action - draw.log_q
 
-    draws = lax.map(one, jnp.arange(num_draws), batch_size=min(chunk, num_draws))
+    draws = lax.map(one, first + jnp.arange(num_draws), batch_size=min(chunk, num_draws))
     return Determinant(jax.nn.logsumexp(draws) - jnp.log(num_draws).astype(draws.dtype), draws)
 
   return run

@@ -17,9 +17,9 @@ from flowqcd.flows import trivializing
 from flowqcd.io import ensembles, files, metrics
 from flowqcd.mcmc import annealing
 from flowqcd.models import marginal
-from flowqcd.runs import marginals, progress, theories
+from flowqcd.runs import folder, marginals, progress, theories
 from flowqcd.runs.folder import Run
-from flowqcd.stages import annealing_path, step_error, summary
+from flowqcd.stages import annealing_path, costs, step_error
 from flowqcd.stages.annealing import Course
 from flowqcd.stages.sample import Sampling
 from flowqcd.theory import observables
@@ -46,6 +46,7 @@ def run(run: Run, course: Course, links: marginals.Choice, params: Params, sampl
   sampler = _sampler(course, model, *_stages(run, course, model, params, sampling.chunk))
   draw = distributed.parallel_map(sampler, sampling.chunk, num_shared=1)
   key, total, done = run.key(12), sampling.num_samples, len(store)
+  folder.require_growth("sampling.num_samples", total, done, str(store.path))
   shown = progress.Progress("annealed samples", total, done)
   while done < total:
     count, clock = min(sampling.batch, total - done), time.process_time()
@@ -98,12 +99,12 @@ def _sampler(
   return one
 
 
-def _conclude(folder: pathlib.Path, moves: str, store: ensembles.Ensemble) -> dict[str, Any]:
-  log_w, clock = store.read("log_w"), store.attributes("cpu_seconds")
+def _conclude(where: pathlib.Path, moves: str, store: ensembles.Ensemble) -> dict[str, Any]:
+  log_w, cost = store.read("log_w"), costs.of(store)
   ess, log_z = float(weights.ess(log_w)), weights.log_z(log_w)
   plaquette = weights.reweighted_mean_jackknife(log_w, store.read("mean_plaquette"))
   acceptance = float(store.read("acceptance").mean())
-  records = [folder / name for name in ("flow_steps.json", "path_steps.json")]
+  records = [where / name for name in ("flow_steps.json", "path_steps.json")]
   shift = -sum(metrics.read_json(record)["shift"] for record in records if record.exists())
   warnings = [*weights.diagnose(log_w).messages, *trust.of_weights(log_w), *trust.of_ess(log_w)]
   if moves == "hmc" and acceptance < 0.5:
@@ -123,13 +124,13 @@ def _conclude(folder: pathlib.Path, moves: str, store: ensembles.Ensemble) -> di
     "mean_plaquette_err": float(plaquette.error),
     "acceptance": acceptance,
     "weight_warnings": warnings,
-    "cpu_seconds": float(clock.sum()),
-    "cpu_seconds_per_effective_sample": summary.steady(clock) / (len(log_w) * ess),
+    "cpu_seconds": cost.total,
+    "cpu_seconds_per_effective_sample": cost.steady / (len(log_w) * ess),
   }
-  metrics.write_json(folder / "annealed.json", numbers)
+  metrics.write_json(where / "annealed.json", numbers)
   from flowqcd.analysis import figures  # matplotlib is slow to import, and only needed here
 
-  with files.atomic(folder / "annealed.png", overwrite=True) as handle:
+  with files.atomic(where / "annealed.png", overwrite=True) as handle:
     figures.log_weight_histogram(log_w).savefig(handle, format="png")
   progress.say(
     f"{folder / 'annealed.json'}: ess {ess:.4f} ({numbers['ess_start']:.4f} at the start, "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -15,6 +15,7 @@ from flowqcd import distributed
 from flowqcd.io import ensembles
 from flowqcd.mcmc import hmc
 from flowqcd.models import priors
+from flowqcd.runs import folder
 from flowqcd.runs.folder import Run
 from flowqcd.runs.progress import Progress
 from flowqcd.runs.theories import Theory
@@ -32,22 +33,33 @@ def fill(
   """Fill the ensemble `name` with the plan's streams, lengths and thinning, from where it stands.
 
   Stored are every thin-th configuration of each stream, and plaquette and `columns` of all steps. A part holds `thin` steps
-  of all streams, or a multiple, and ends with the configurations that the next one starts from. salt: makes its random
-  numbers those of no other ensemble; it uses salt and salt + 1.
+  of all streams, or a multiple, and ends with the configurations that the next one starts from; where a chain has been
+  asked for more steps than before, the last part may be shorter. salt: makes its random numbers those of no other ensemble;
+  it uses salt and salt + 1. Raises ValueError where the chain is longer than the plan.
   """
   store, advance = run.store(name), _advance(run.key(salt), kernel, columns, plan)
-  total, per_part = plan.trajectories, plan.thin * _parts_together(plan)
-  done = store.num_parts * per_part
+  total, done = plan.trajectories, len(store) // plan.streams * plan.thin
+  folder.require_growth("hmc.trajectories", total, done, str(store.path))
+  per_part = plan.thin * _parts_together(plan)
+  if done:
+    # As they were: the end does not depend on when a run was stopped.
+    per_part = len(store.read_part(0, "u")) // plan.streams * plan.thin
   u = _last(store) if done else _thermalised(run.key(salt + 1), run.dtype, theory, name, advance, plan)
   progress = Progress(f"{name} steps", total, done)
   while done < total:
-    clock = time.process_time()
-    u, out = advance(u, plan.thermalisation + done, per_part)
+    count, clock = min(per_part, total - done), time.process_time()
+    u, out = advance(u, plan.thermalisation + done, count)
     store.append(out, {"cpu_seconds": time.process_time() - clock})
-    done += per_part
-    note = f"acceptance {out['accepted'].mean():.3f}" if "accepted" in out else ""
-    progress.update(done, note)
+    done += count
+    progress.update(done, _note(out))
   return store
+
+
+def _note(out: Mapping[str, np.ndarray]) -> str:
+  """Of a part, for the line of progress."""
+  note = f"acceptance {out['accepted'].mean():.3f}" if "accepted" in out else ""
+  failed = int((~np.isfinite(out["delta_h"])).sum()) if "delta_h" in out else 0
+  return f"{note}, {failed} without a finite dH" if failed else note
 
 
 def _parts_together(plan: HMC) -> int:

@@ -16,7 +16,7 @@ from flowqcd.runs import progress, theories
 from flowqcd.runs.folder import Run
 from flowqcd.runs.theories import Theory
 from flowqcd.runs.trajectories import HMC
-from flowqcd.stages import chain_report, chains, measure, run_hmc
+from flowqcd.stages import chain_report, chains, costs, measure, run_hmc
 from flowqcd.stages.chain_report import Stores
 from flowqcd.stages.measure import Measurement
 from flowqcd.stages.sweeps import Sweeps
@@ -83,11 +83,11 @@ def _filled(run: Run, theory: Theory, plan: HMC, sweeps: Sweeps, measurement: Me
 
 def _chain(plan: HMC, store: ensembles.Ensemble, measured: ensembles.Ensemble) -> dict[str, Any]:
   """Numbers of one chain."""
-  plaquette, seconds = chains.steps(store, "plaquette"), store.attributes("cpu_seconds")
-  # The first part may have compiled. Streams that fill up the devices cost time as well, and are not kept.
+  plaquette = chains.steps(store, "plaquette")
+  # Streams that fill up the devices cost time as well, and are not kept.
   devices, streams = jax.local_device_count(), plan.streams
   run_for_each = -(-streams // devices) * devices / streams
-  milliseconds = 1e3 * float(np.median(seconds[1:])) * len(seconds) / (plaquette.size * run_for_each)
+  milliseconds = 1e3 * costs.of(store).steady / (plaquette.size * run_for_each)
   acceptance = float(chains.steps(store, "accepted").mean()) if "accepted" in store.names else 1.0
   numbers = {"steps": plaquette.size, "acceptance": acceptance, "milliseconds": milliseconds}
   numbers |= estimate("plaquette", plaquette, 1, milliseconds)

@@ -25,6 +25,7 @@ from flowqcd.io import ensembles, fields, files, hdf5, ildg, metrics, nersc
 from flowqcd.mcmc import metropolis
 from flowqcd.runs.progress import Progress
 from flowqcd.runs.tree import choose, field
+from flowqcd.stages import draws
 
 _SALT = 7
 """Of the chain's random numbers: those of the acceptance in summary.json."""
@@ -106,13 +107,14 @@ def _check(store: ensembles.Ensemble, plan: Plan) -> None:
 
 def _every(store: ensembles.Ensemble) -> Iterator[Item]:
   """All configurations: samples in their order with log weights, or chains one stream after another."""
-  weighted = [name for name in ("log_w", "log_w_joint") if name in store.names]
-  if weighted:
+  weights = {"log_w": store.read("log_w")} if "log_w" in store.names else {}
+  if "log_w_joint" in store.names:
+    weights["log_w_joint"] = draws.read(store).log_w
+  if weights:
     index = 0
     for part in range(store.num_parts):
-      columns = {name: store.read_part(part, name) for name in weighted}
-      for row, u in enumerate(store.read_part(part, "u")):
-        values = {name: float(x[row]) for name, x in columns.items()}
+      for u in store.read_part(part, "u"):
+        values = {name: float(x[index]) for name, x in weights.items()}
         yield Item(f"{store.path.name}-{index:06d}", u, {"sample": index}, values)
         index += 1
     return

@@ -16,6 +16,7 @@ from flowqcd.analysis import weights
 from flowqcd.io import metrics
 from flowqcd.models import zoo
 from flowqcd.runs import progress
+from flowqcd.runs.folder import require_growth
 from flowqcd.training import loop
 from flowqcd.types import Params
 
@@ -56,11 +57,13 @@ class Limits(NamedTuple):
 class Task(NamedTuple):
   """What is trained and how. step: as of loop.make_step. evaluate: params -> log weights of fixed samples.
 
-  name: of progress lines and of `<name>.jsonl` and `<name>.png`. folder: of checkpoints, within the run's.
+  name: of progress lines and of `<name>.jsonl` and `<name>.png`. folder: of checkpoints, within the run's. setting: that
+  says how many steps there are.
   """
 
   name: str
   folder: str
+  setting: str
   step: Callable[[loop.State, int], tuple[loop.State, loop.Metrics]]
   phases: tuple[Phase, ...]
   evaluate: Callable[[Params], np.ndarray]
@@ -73,13 +76,14 @@ class Task(NamedTuple):
 def run(task: Task, folder: pathlib.Path, state: loop.State) -> Params:
   """Train, or go on training, from where the folder's checkpoints stand; every process of a multi-host run takes part.
 
-  Raises ValueError where checkpoints are not of this model, Diverged where training cannot go on.
+  Raises ValueError where checkpoints are not of this model or beyond the last step, Diverged where training cannot go on.
   """
   from flowqcd.io import checkpoint  # orbax is slow to import, and only needed where something was trained
 
   saver = checkpoint.Checkpointer(folder / task.folder, keep=task.keep)
   if saver.latest_step() is not None:
     state = saver.restore(state)
+    require_growth(task.setting, task.phases[-1].until, int(state.step), f"{folder / task.folder}")
     progress.say(f"{task.name}: resumed at step {int(state.step)}")
   state = _steps(task, folder, state, saver)
   saver.close()

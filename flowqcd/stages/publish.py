@@ -14,6 +14,7 @@ from flowqcd.runs import families, marginals, progress, theories
 from flowqcd.runs.conditionals import Conditional
 from flowqcd.runs.folder import Run
 from flowqcd.runs.theories import Theory
+from flowqcd.stages import draws
 from flowqcd.stages.train_conditional import ConditionalTraining
 from flowqcd.stages.training import Training
 from flowqcd.types import Params
@@ -77,15 +78,16 @@ def conditional(
   params: Params,
 ) -> zoo.Model:
   """The same of the conditional model, as conditional.safetensors."""
+  found = draws.read(store)
   card = _card(
     run,
     theory,
     "conditional.jsonl",
-    store.read("log_w_joint"),
+    found.log_w,
     description=f"pseudofermions of {_description(theory)}; ESS with the {links.name} flow of links",
     flow=dataclasses.asdict(choice.ptcn),
     kind="ptcn_odd" if choice.even_odd else "ptcn",
-    draws=choice.draws,
+    draws=found.log_draws.shape[1],
     configurations=sum(n * batch for n, batch in zip(training.steps, training.batches)),
   )
   return _write(run.folder / "conditional.safetensors", card, params)

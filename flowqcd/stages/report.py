@@ -76,9 +76,17 @@ def _verdict(n: Mapping[str, Any]) -> str:
     *_joint(n),
     _bins(n),
     f"Independence Metropolis over the same samples accepts {n['acceptance_metropolis']:.3f}.",
-    *(f"**Warning:** {text}." for text in n["weight_warnings"] + n["error_warnings"] + n["metropolis_warnings"]),
+    *(f"**Warning:** {text}." for text in _warnings(n)),
   ]
   return "\n\n".join(lines) + "\n"
+
+
+def _warnings(n: Mapping[str, Any]) -> list[str]:
+  of_weights = [
+    f"{text}: more samples (sampling.num_samples) or a better flow (training.num_steps) help"
+    for text in n["weight_warnings"]
+  ]
+  return [*of_weights, *n["hmc_warnings"], *n["error_warnings"], *n["metropolis_warnings"]]
 
 
 def _steps(n: Mapping[str, Any]) -> list[str]:
@@ -93,7 +101,9 @@ def _steps(n: Mapping[str, Any]) -> list[str]:
 def _bins(n: Mapping[str, Any]) -> str:
   if not n["chi2_num_bins"]:
     return (
-      "No bins of figure 2 can be compared: each needs ten effective samples of the flow, and there is no figure 3."
+      "No bins of figure 2 can be compared: each needs ten effective samples of the flow and ten independent "
+      "configurations of HMC, and there is no figure 3. Raise sampling.num_samples or hmc.trajectories, or lower "
+      "measurement.bins."
     )
   return (
     f"All {n['chi2_num_bins']} bins of figure 2 together have chi^2 = {n['chi2_residuals']:.1f} "
@@ -131,26 +141,24 @@ def _table(n: Mapping[str, Any]) -> str:
     else:
       rows = [(label, [float(x) for x in four])]
     for text, (flow, flow_err, hmc, hmc_err) in rows:
-      sigma = (flow - hmc) / math.hypot(flow_err, hmc_err)
-      lines.append(f"| {text} | {number(flow, flow_err)} | {number(hmc, hmc_err)} | {sigma:+.1f} |")
+      sigma = (flow - hmc) / (math.hypot(flow_err, hmc_err) or math.nan)
+      difference = f"{sigma:+.1f}" if math.isfinite(sigma) else "no error"
+      lines.append(f"| {text} | {number(flow, flow_err)} | {number(hmc, hmc_err)} | {difference} |")
   return "\n".join(lines) + "\n"
 
 
 def _costs(n: Mapping[str, Any]) -> str:
+  each = [n[f"cpu_seconds_per_effective_sample_{which}"] for which in ("flow", "hmc")]
   rows = [
     ("samples / trajectories", n["num_flow_samples"], n["num_hmc_trajectories"]),
     ("CPU seconds", f"{n['cpu_seconds_flow']:.0f}", f"{n['cpu_seconds_hmc']:.0f}"),
-    (
-      "CPU seconds per effective sample",
-      f"{n['cpu_seconds_per_effective_sample_flow']:.3f}",
-      f"{n['cpu_seconds_per_effective_sample_hmc']:.3f}",
-    ),
+    ("CPU seconds per effective sample", *("unknown" if x is None else f"{x:.3f}" for x in each)),
   ]
   table = "\n".join(f"| {a} | {b} | {c} |" for a, b, c in rows)
+  shown = lambda name: "unknown" if n[name] is None else number(n[name], n[f"{name}_err"])
   return (
     f"| cost | flow | HMC |\n|---|---|---|\n{table}\n\n"
-    f"HMC: acceptance {n['hmc_acceptance']:.4f}, <exp(-dH)> = "
-    f"{number(n['hmc_exp_minus_dh'], n['hmc_exp_minus_dh_err'])}, tau_int of the plaquette "
-    f"{number(n['hmc_tau_int_plaquette'], n['hmc_tau_int_plaquette_err'])} trajectories (1/2 + sum rho). "
-    "Flow: sampling and exact weights.\n"
+    f"HMC: acceptance {n['hmc_acceptance']:.4f}, {n['num_hmc_failed']} failed trajectories, <exp(-dH)> = "
+    f"{shown('hmc_exp_minus_dh')}, tau_int of the plaquette {shown('hmc_tau_int_plaquette')} trajectories "
+    "(1/2 + sum rho). Flow: sampling and exact weights.\n"
   )

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from flowqcd.analysis import histograms, statistics, weights
 from flowqcd.io import ensembles, metrics
-from flowqcd.stages import chains
+from flowqcd.stages import chains, costs, draws, health
+from flowqcd.stages.costs import Cost
 
 
 class Data(NamedTuple):
@@ -18,7 +20,7 @@ class Data(NamedTuple):
   log_w: [N], those that observables are reweighted with: of the joint model where there is one. log_w_exact: [N], of the
   marginal model with the exact determinant, and flow_log_det that [N]. log_draws: of the joint model [N, draws], or None.
   flow: {name: [N, ...]}; hmc: {name: [streams, n, ...]} of stored configurations; trajectories: {name: [streams, all
-  trajectories]}; cpu: {stage: seconds per part [parts]}; haar: of haar.json, and steps: of flow_steps.json, or None.
+  trajectories]}; costs: {stage: what it cost}; haar: of haar.json, and steps: of flow_steps.json, or None.
   """
 
   log_w: np.ndarray
@@ -28,7 +30,7 @@ class Data(NamedTuple):
   flow: dict[str, np.ndarray]
   hmc: dict[str, np.ndarray]
   trajectories: dict[str, np.ndarray]
-  cpu: dict[str, np.ndarray]
+  costs: dict[str, Cost]
   haar: dict[str, float] | None
   steps: dict[str, float] | None
 
@@ -43,49 +45,56 @@ def load(folder: pathlib.Path) -> Data:
         f"{measured.path} covers {measured.num_parts} of {source.num_parts} parts; run `flowqcd measure`"
       )
   records = [folder / name for name in ("haar.json", "flow_steps.json")]
-  joint = "log_w_joint" in flow.names
+  log_w = flow.read("log_w")
+  joint = draws.read(flow) if "log_w_joint" in flow.names else None
   return Data(
-    flow.read("log_w_joint" if joint else "log_w"),
-    flow.read("log_w"),
-    flow.read("log_draws") if joint else None,
+    joint.log_w if joint else log_w,
+    log_w,
+    joint.log_draws if joint else None,
     flow.read("log_det"),
     {name: flow_measured.read(name) for name in flow_measured.names},
     {name: chains.series(hmc_measured, name) for name in hmc_measured.names},
     {name: chains.steps(hmc, name) for name in ("accepted", "delta_h", "plaquette")},
-    {name: store.attributes("cpu_seconds") for name, store in (("flow", flow), ("hmc", hmc))},
+    {"flow": costs.total(costs.of(flow), *draws.cost(flow)), "hmc": costs.of(hmc)},
     *(metrics.read_json(record) if record.exists() else None for record in records),
   )
 
 
 class Pair(NamedTuple):
-  """The same observable from both ensembles."""
+  """The same observable from both ensembles, and why one of them has no error: a line for each."""
 
   flow: statistics.Estimate
   hmc: statistics.Estimate
+  troubles: tuple[str, ...] = ()
 
 
 def pairs(data: Data, num_planes: int) -> dict[str, Pair]:
   """Expectation values by name: plaquette (eq. 2), mean_plaquette, polyakov (real part), pion [T], q2, energy.
 
   The plaquette of HMC is averaged over all trajectories, the rest over stored configurations; errors are jackknife
-  for the flow and the Gamma method for HMC. num_planes: of the lattice.
+  for the flow and the Gamma method for HMC, and NaN where these give none. num_planes: of the lattice.
   """
-  reweighted = lambda x: weights.reweighted_mean_jackknife(data.log_w, x)
-  plaquette = statistics.chain_mean(data.trajectories["plaquette"])
+  plaquette = health.chain_mean(data.trajectories["plaquette"])
+  scaled = plaquette._replace(estimate=_scaled(plaquette.estimate, num_planes))
   found = {
-    "plaquette": Pair(reweighted(data.flow["plaquette"]), _scaled(plaquette, num_planes)),
-    "mean_plaquette": Pair(reweighted(data.flow["mean_plaquette"]), plaquette),
+    "plaquette": _pair(data, data.flow["plaquette"], scaled),
+    "mean_plaquette": _pair(data, data.flow["mean_plaquette"], plaquette),
   }
   for name in ("polyakov", "energy"):
-    found[name] = Pair(reweighted(data.flow[name].real), statistics.chain_mean(data.hmc[name].real))
+    found[name] = _pair(data, data.flow[name].real, health.chain_mean(data.hmc[name].real))
   if "charge" in data.flow:
-    squares = data.flow["charge"] ** 2, data.hmc["charge"] ** 2
-    found["q2"] = Pair(reweighted(squares[0]), statistics.chain_mean(squares[1]))
+    found["q2"] = _pair(data, data.flow["charge"] ** 2, health.chain_mean(data.hmc["charge"] ** 2))
   if "pion" in data.flow:
-    means = [statistics.chain_mean(series) for series in np.moveaxis(data.hmc["pion"], -1, 0)]
-    hmc = statistics.Estimate(np.array([m.value for m in means]), np.array([m.error for m in means]))
-    found["pion"] = Pair(reweighted(data.flow["pion"]), hmc)
+    slices = [health.chain_mean(series) for series in np.moveaxis(data.hmc["pion"], -1, 0)]
+    together = statistics.Estimate(*(np.array(parts) for parts in zip(*(found.estimate for found in slices))))
+    found["pion"] = _pair(data, data.flow["pion"], health.Found(together, slices[0].trouble))
   return found
+
+
+def _pair(data: Data, flow: np.ndarray, hmc: health.Found) -> Pair:
+  ours = health.reweighted_mean(data.log_w, flow)
+  troubles = {"flow": ours.trouble, "HMC": hmc.trouble}
+  return Pair(ours.estimate, hmc.estimate, tuple(f"{name}: {text}" for name, text in troubles.items() if text))
 
 
 def _scaled(estimate: statistics.Estimate, factor: float) -> statistics.Estimate:
@@ -106,8 +115,13 @@ def panels(data: Data) -> list[histograms.Panel]:
   ]
   choices = [(label, name, f) for label, name, f in choices if name in data.flow]
   series = [(label, f(data.flow[name]), f(data.hmc[name])) for label, name, f in choices]
-  every = statistics.independent_every([hmc for _, _, hmc in series])
+  every = _independent_every([hmc for _, _, hmc in series])
   return [histograms.Panel(label, flow, statistics.thin(hmc, every).ravel()) for label, flow, hmc in series]
+
+
+def _independent_every(series: Sequence[np.ndarray]) -> int:
+  """Of those that have a tau_int: of frozen and short ones nothing is known."""
+  return statistics.independent_every([x for x in series if health.gamma_method(x)])
 
 
 class DrawCurve(NamedTuple):

@@ -12,14 +12,16 @@ import numpy as np
 from flowqcd import distributed
 from flowqcd.analysis import weights
 from flowqcd.io import ensembles
-from flowqcd.models import joint, marginal
-from flowqcd.runs import theories
+from flowqcd.models import marginal
+from flowqcd.runs import folder, theories
 from flowqcd.runs.folder import Run
 from flowqcd.runs.progress import Progress
 from flowqcd.runs.theories import Theory
 from flowqcd.runs.tree import field
+from flowqcd.stages import draws
+from flowqcd.stages.draws import Estimate, Estimates
 from flowqcd.stages.train_conditional import Trained
-from flowqcd.types import Array, Key, Params
+from flowqcd.types import Array, Key
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,39 +39,40 @@ class Sampling:
       raise ValueError("sampling.num_samples, batch and chunk must be at least 1, num_haar at least 0")
 
 
-Estimate = Callable[[Params, Array, Key], joint.Determinant]
-"""(params of the conditional model, u, key) -> the determinant by its draws."""
-
-
 def fill(
   run: Run,
   theory: Theory,
   model: marginal.Marginal,
-  estimate: Estimate | None,
+  estimates: Estimates | None,
   params: Trained,
   sampling: Sampling,
 ) -> ensembles.Ensemble:
   """Fill the ensemble `flow` up to num_samples, from where it stands.
 
   log_w is of the marginal model with the exact determinant; log_w_joint, where there is a conditional model, has the mean
-  over its draws in the determinant's place, and log_draws [draws] are the single ones.
+  over its draws in the determinant's place, and log_draws [draws] are the single ones. Draws that are wanted beyond those
+  that samples have go to `flow-draws`. Raises ValueError where more is there than is asked for.
   """
   store = run.store("flow")
+  estimate = estimates.make(draws.stored_with(store, estimates.draws), 0) if estimates else None
   draw = distributed.parallel_map(_sampler(theory, model, estimate), sampling.chunk, num_shared=1)
-  streams = [run.key(salt) for salt in (3, 11)]
   total, done = sampling.num_samples, len(store)
-  column = "log_w_joint" if estimate else "log_w"
+  folder.require_growth("sampling.num_samples", total, done, str(store.path))
+  column = "log_w_joint" if estimates else "log_w"
   progress = Progress("flow samples", total, done)
   while done < total:
     # Sample i has its own key, so neither a resume nor the batch size changes what is drawn.
     count, clock = min(sampling.batch, total - done), time.process_time()
-    batch = jax.device_get(draw(params, *(distributed.item_keys(key, 0, done, count) for key in streams)))
+    links = distributed.item_keys(run.key(3), 0, done, count)
+    batch = jax.device_get(draw(params, links, draws.keys(run, done, count)))
     bad = [name for name in batch if name.startswith("log_") and not np.isfinite(batch[name]).all()]
     if bad:
       raise ValueError(f"samples {done} to {done + count}: {', '.join(bad)} not finite")
     store.append(batch, {"cpu_seconds": time.process_time() - clock})
     done += count
     progress.update(done, f"ess {float(weights.ess(store.read(column))):.4f}")
+  if estimates:
+    draws.fill(run, store, estimates, params.conditional, sampling.chunk)
   return store
 
 

@@ -14,24 +14,19 @@ from flowqcd.runs import priors, theories
 from flowqcd.runs.folder import Run
 from flowqcd.runs.priors import Prior
 from flowqcd.runs.theories import Theory
-from flowqcd.stages import results
+from flowqcd.stages import health, results
 from flowqcd.stages.results import Data
 from flowqcd.theory import torus
 from flowqcd.types import Key
 
 
-def steady(seconds: np.ndarray) -> float:
-  """CPU seconds of all parts at the pace of the median one: without the compilation that the first one carries."""
-  return float(np.median(seconds) * len(seconds))
-
-
 def _metropolis(root: Key, data: Data) -> dict[str, Any]:
   """Independence Metropolis over the same samples: how often it accepts, and what is wrong with it, if anything."""
   chain = jax.device_get(metropolis.chain(root, jnp.asarray(data.log_w)))
-  diagnosis = statistics.chain_diagnosis(chain.accepted[1:], data.flow["plaquette"][chain.index[1:]])
+  accepted, series = chain.accepted[1:], data.flow["plaquette"][chain.index[1:]]
   return {
-    "acceptance_metropolis": float(chain.accepted[1:].mean()),
-    "metropolis_warnings": list(diagnosis.messages),
+    "acceptance_metropolis": float(accepted.mean()),
+    "metropolis_warnings": health.of_metropolis(accepted, series),
   }
 
 
@@ -78,20 +73,44 @@ def _error_warnings(data: Data) -> list[str]:
   if "pion" in data.hmc:
     series["pion correlator at half time"] = data.hmc["pion"][..., data.hmc["pion"].shape[-1] // 2]
   for name, x in series.items():
-    found += [f"{name}: {text}" for text in trust.of_chain(x.shape, statistics.gamma_method(x).tau_int)]
+    tau = health.gamma_method(x)
+    found += [f"{name}: {text}" for text in trust.of_chain(x.shape, tau.tau_int)] if tau else []
   return found
+
+
+def _hmc(theory: Theory, data: Data) -> dict[str, Any]:
+  """Numbers of HMC by itself; None where there is no such number."""
+  columns = [data.trajectories[name] for name in ("accepted", "delta_h", "plaquette")]
+  accepted, delta_h, plaquette = columns
+  tau, finite = health.gamma_method(plaquette), delta_h[np.isfinite(delta_h)]
+  boltzmann = health.reweighted_mean(np.zeros(len(finite)), np.exp(-finite)).estimate if len(finite) > 1 else None
+  independent = statistics.num_independent(accepted.size, tau.tau_int) if tau else None
+  return {
+    "num_hmc_trajectories": int(accepted.size),
+    "num_hmc_stored": int(data.hmc["plaquette"].size),
+    "num_hmc_failed": health.failures(delta_h),
+    "hmc_warnings": health.of_hmc(theory, *columns),
+    "hmc_acceptance": float(accepted.mean()),
+    "hmc_acceptance_err": float(statistics.mean_of_streams(accepted).error) if len(accepted) > 1 else None,
+    "hmc_exp_minus_dh": float(boltzmann.value) if boltzmann else None,
+    "hmc_exp_minus_dh_err": float(boltzmann.error) if boltzmann else None,
+    "hmc_rms_dh": float(np.sqrt(np.mean(finite**2))) if len(finite) else None,
+    "hmc_tau_int_plaquette": tau.tau_int if tau else None,
+    "hmc_tau_int_plaquette_err": tau.tau_int_error if tau else None,
+    "cpu_seconds_per_effective_sample_hmc": data.costs["hmc"].steady / independent if independent else None,
+  }
 
 
 def numbers(run: Run, theory: Theory, prior: Prior, data: Data, chi2: histograms.Chi2Summary | None) -> dict[str, Any]:
   """Content of summary.json. Keys ending in _err are one-sigma errors; lists run over time slices.
 
-  chi2: None where no bins of the histograms can be compared.
+  What has no number, or no error, is None there, and a line of `error_warnings` or `hmc_warnings` says why. chi2: None
+  where no bins of the histograms can be compared.
   """
-  ess, accepted = float(weights.ess(data.log_w)), data.trajectories["accepted"]
-  log_z, tau = weights.log_z(data.log_w), statistics.gamma_method(data.trajectories["plaquette"])
-  count = len(data.log_w)
-  boltzmann = weights.reweighted_mean_jackknife(np.zeros(accepted.size), np.exp(-data.trajectories["delta_h"].ravel()))
-  independent = statistics.num_independent(accepted.size, tau.tau_int)
+  ess, count = float(weights.ess(data.log_w)), len(data.log_w)
+  log_z = weights.log_z(data.log_w)
+  pairs = results.pairs(data, theories.num_planes(theory))
+  no_errors = [f"{name} has no error: {text}" for name, pair in pairs.items() for text in pair.troubles]
   summary = {
     "ess_marginal": float(weights.ess(data.log_w_exact)),
     "ess_marginal_err": weights.ess_error(data.log_w_exact),
@@ -101,21 +120,13 @@ def numbers(run: Run, theory: Theory, prior: Prior, data: Data, chi2: histograms
     "flow_step_deviation": data.steps["deviation"] if data.steps else None,
     "flow_step_shift": data.steps["shift"] if data.steps else None,
     "weight_warnings": list(weights.diagnose(data.log_w).messages),
-    "error_warnings": _error_warnings(data),
+    "error_warnings": [*_error_warnings(data), *no_errors],
     **_metropolis(run.key(7), data),
     "num_flow_samples": count,
-    "num_hmc_trajectories": int(accepted.size),
-    "num_hmc_stored": int(data.hmc["plaquette"].size),
-    "hmc_acceptance": float(accepted.mean()),
-    "hmc_acceptance_err": float(statistics.mean_of_streams(accepted).error) if len(accepted) > 1 else None,
-    "hmc_exp_minus_dh": float(boltzmann.value),
-    "hmc_exp_minus_dh_err": float(boltzmann.error),
-    "hmc_rms_dh": float(np.sqrt(np.mean(data.trajectories["delta_h"] ** 2))),
-    "hmc_tau_int_plaquette": tau.tau_int,
-    "hmc_tau_int_plaquette_err": tau.tau_int_error,
+    **_hmc(theory, data),
   }
-  for name, pair in results.pairs(data, theories.num_planes(theory)).items():
-    for ensemble, estimate in zip(("flow", "hmc"), pair):
+  for name, pair in pairs.items():
+    for ensemble, estimate in (("flow", pair.flow), ("hmc", pair.hmc)):
       summary[f"{name}_{ensemble}"] = estimate.value
       summary[f"{name}_{ensemble}_err"] = estimate.error
   return (
@@ -128,9 +139,8 @@ def numbers(run: Run, theory: Theory, prior: Prior, data: Data, chi2: histograms
       "chi2_residuals": chi2.chi2 if chi2 else None,
       "chi2_num_bins": chi2.num_bins if chi2 else 0,
       "chi2_p_value": chi2.p_value if chi2 else None,
-      "cpu_seconds_flow": float(data.cpu["flow"].sum()),
-      "cpu_seconds_hmc": float(data.cpu["hmc"].sum()),
-      "cpu_seconds_per_effective_sample_flow": steady(data.cpu["flow"]) / (count * ess),
-      "cpu_seconds_per_effective_sample_hmc": steady(data.cpu["hmc"]) / independent,
+      "cpu_seconds_flow": data.costs["flow"].total,
+      "cpu_seconds_hmc": data.costs["hmc"].total,
+      "cpu_seconds_per_effective_sample_flow": data.costs["flow"].steady / (count * ess),
     }
   )

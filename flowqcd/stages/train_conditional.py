@@ -102,6 +102,7 @@ def train(
   task = fitting.Task(
     name="conditional",
     folder="conditional_checkpoints",
+    setting="conditional_training.steps",
     step=loop.make_step(gradient, transformation, training.chunk, limits.max_growth, fixed=(rounded,)),
     phases=tuple(fitting.Phase(end, batch) for end, batch in zip(ends, training.batches)),
     evaluate=_evaluation(run.key(10), theory, choice, training, propose, rounded),

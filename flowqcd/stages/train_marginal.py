@@ -42,6 +42,7 @@ def train(run: Run, theory: Theory, links: marginals.Choice, training: Training,
   task = fitting.Task(
     name="training",
     folder="checkpoints",
+    setting="training.num_steps",
     step=_step(theory, links, training, steps.natural, setup),
     phases=(fitting.Phase(training.num_steps, training.batch),),
     evaluate=_evaluation(run, theory, setup.model, training),

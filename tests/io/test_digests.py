@@ -110,19 +110,6 @@ def test_missing_columns_and_attributes_are_named(tmp_path):
     store.part_lengths("y")
 
 
-def test_keys_that_are_newer_than_an_ensemble_count_as_their_defaults(tmp_path):
-  _store(tmp_path / "e")
-  opened = ensembles.Ensemble.open(tmp_path / "e", {"a": 1, "b": None}, defaults={"a": 7, "b": None})
-  assert opened.config == {"a": 1}
-  for config, defaults, wrong in (
-    ({"a": 1, "b": 3}, {"b": 2}, "b"),
-    ({"a": 1, "b": None}, None, "b"),
-    ({}, {"a": 1}, "a"),
-  ):
-    with pytest.raises(ensembles.EnsembleError, match=f"other values of {wrong}$"):
-      ensembles.Ensemble.open(tmp_path / "e", config, defaults)
-
-
 def test_records(tmp_path):
   path, wanted = tmp_path / "a.json", {"x": 1.5, "y": {"z": [1, 2]}}
   metrics.write_json(path, wanted)

@@ -85,6 +85,7 @@ def test_functions_that_make_no_flow_are_named(own):
 
 def test_what_a_folder_or_a_card_says_is_never_run(own, tmp_path):
   run = experiment.claim(_config(tmp_path / "run"))
+  run.store("flow").append({"x": np.zeros(1)})
   found = metrics.read_json(run.folder / "config.json")
   metrics.write_json(run.folder / "config.json", found | {"marginal": "own_flow:make"})
   with pytest.raises(ValueError, match="marginal: own_flow:make there, trivializing here"):

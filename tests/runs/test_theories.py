@@ -48,12 +48,14 @@ def test_every_action_is_the_same_wherever_a_run_has_it(name):
 
 def test_a_run_without_the_fields_has_the_wilson_action_and_no_twist(tmp_path):
   config = dataclasses.replace(SMOKE, output=str(tmp_path / "run"))
-  record = experiment.claim(config).folder / "config.json"
+  run = experiment.claim(config)
+  run.store("hmc").append({"x": np.zeros(1)})
+  record = run.folder / "config.json"
   found = metrics.read_json(record)
   assert (found.pop("theory.gauge_action"), found.pop("theory.twisted_mass")) == ("wilson", 0.0)
   metrics.write_json(record, found)
   experiment.claim(config)
-  with pytest.raises(ValueError, match=r"theory.gauge_action: wilson there by default, iwasaki here"):
+  with pytest.raises(ValueError, match=r"theory.gauge_action: wilson there, iwasaki here"):
     experiment.claim(dataclasses.replace(config, theory=_with(config.theory, gauge_action="iwasaki")))
 
 

@@ -1,11 +1,9 @@
 """Errors that are too small to believe, in the numbers and texts of reports."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 
-from flowqcd import commands, presets
+from flowqcd import presets
 from flowqcd.analysis import coverage
 from flowqcd.stages import chain_report, compare_chains, report, results, summary
 
@@ -41,7 +39,8 @@ def test_reports_show_them():
   numbers = dict(
     num_flow_samples=10, ess_haar=None, ess_marginal=0.5, ess_marginal_err=0.1, log_z=1.0, log_z_err=0.1,
     log_z_relative_to="Haar", flow_step_shift=None, chi2_num_bins=3, chi2_residuals=2.0, chi2_p_value=0.5,
-    acceptance_metropolis=0.5, weight_warnings=[], metropolis_warnings=[], error_warnings=["the ESS may be lower"],
+    acceptance_metropolis=0.5, weight_warnings=[], metropolis_warnings=[], hmc_warnings=[],
+    error_warnings=["the ESS may be lower"],
   )  # fmt: skip
   assert "**Warning:** the ESS may be lower." in report._verdict(numbers)
 
@@ -53,25 +52,3 @@ def test_comparisons_of_chains_show_them(length, warned):
   config = presets.PRESETS["su3_4d"]
   text = chain_report.markdown(config.theory, config.hmc, config.sweeps, 1.0, {"hmc": chain})
   assert ("**Warning:** HMC, plaquette: errors of chains may be too small" in text) == warned
-
-
-@pytest.mark.parametrize("top, compared", [(0.0, True), (8.0, False)])
-def test_a_run_with_too_few_effective_samples_has_a_report_all_the_same(tmp_path, monkeypatch, top, compared):
-  data, rng = _data(200, 1.0, 400), np.random.default_rng(1)
-  log_w = np.append(top, np.zeros(199))
-  flow = {name: rng.normal(size=200) for name in ("plaquette", "mean_plaquette", "polyakov", "energy", "charge")}
-  trajectories = data.trajectories | {"accepted": np.ones((4, 400)), "delta_h": 0.1 * rng.normal(size=(4, 400))}
-  hmc = {name: x for name, x in data.hmc.items() if name != "pion"} | {"mean_plaquette": data.hmc["plaquette"]}
-  data = data._replace(
-    log_w=log_w,
-    log_w_exact=log_w,
-    flow=flow,
-    hmc=hmc,
-    trajectories=trajectories,
-    cpu={"flow": np.ones(3), "hmc": np.ones(3)},
-  )
-  monkeypatch.setattr(results, "load", lambda folder: data)
-  numbers = commands.make_figures(dataclasses.replace(presets.PRESETS["smoke"], output=str(tmp_path / "run")))
-  assert (numbers["chi2_num_bins"] > 0) == compared
-  assert (tmp_path / "run" / "figure3.png").exists() == compared
-  assert ("No bins of figure 2 can be compared" in (tmp_path / "run" / "report.md").read_text()) == (not compared)
