@@ -2,16 +2,18 @@
 
 import os
 import pathlib
+import signal
 import socket
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 
 from flowqcd import command_line, commands, presets
 from flowqcd.io import ensembles
-from flowqcd.runs import tree
+from flowqcd.runs import session, tree
 
 ROOT = pathlib.Path(__file__).parents[1]
 BINARIES = [
@@ -169,3 +171,33 @@ def test_tools_of_a_few_settings_have_flags_without_a_prefix():
     timeout=200,
   )
   assert result.returncode == 2 and result.stderr.strip() == "error: --seeds takes an integer, not 'many'"
+
+
+@pytest.mark.parametrize("error", [AssertionError(), RuntimeError("no libcuda")])
+def test_devices_that_are_not_there_are_named_with_what_to_install(monkeypatch, error):
+  def none():
+    raise error
+
+  monkeypatch.setattr(jax, "local_devices", none)
+  monkeypatch.setattr(session, "_platforms", lambda: "cuda")
+  with pytest.raises(
+    ValueError, match=r"JAX_PLATFORMS = cuda, and JAX finds no such device.*'flowqcd\[cuda\]', or unset"
+  ):
+    session.start()
+
+
+def test_interrupted_it_says_how_to_go_on(tmp_path):
+  environment = os.environ | {"PYTHONPATH": str(ROOT)}
+  command = [
+    sys.executable, "-m", "experiments.run_hmc", "--preset=smoke", f"--config.output={tmp_path}/run",
+    "--config.theory.num_flavours=0", "--config.hmc.trajectories=500000",
+  ]  # fmt: skip
+  process = subprocess.Popen(command, env=environment, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+  for line in process.stderr:
+    if "hmc steps" in line:
+      break
+  process.send_signal(signal.SIGINT)
+  rest = process.stderr.read()
+  assert process.wait(timeout=60) == 130
+  assert rest.strip().splitlines()[-1] == "error: interrupted; the same command goes on from what is stored"
+  assert "Traceback" not in rest

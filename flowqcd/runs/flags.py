@@ -89,15 +89,26 @@ def run(
   flags.DEFINE_float("coordinator_timeout", 300.0, "Several hosts: seconds to wait until all processes are there.")
   names += ["coordinator", "num_processes", "process_id", "coordinator_timeout"]
   docs = [inspect.cleandoc(text) for text in (doc or main.__doc__, words.__doc__ if words else None) if text]
-  run_words(configured, argv, _described("\n\n".join(docs), presets.lines), names)
+  again = "the same command goes on from what is stored"
+  run_words(configured, argv, _described("\n\n".join(docs), presets.lines), names, again)
 
 
-def run_words(main: Callable[[Sequence[str]], None], argv: Sequence[str], doc: str, names: Sequence[str] = ()) -> None:
+_INTERRUPTED = 130
+"""Status of what Ctrl-C has ended, as shells have it."""
+
+
+def run_words(
+  main: Callable[[Sequence[str]], None],
+  argv: Sequence[str],
+  doc: str,
+  names: Sequence[str] = (),
+  again: str = "nothing is half written",
+) -> None:
   """Entry point of a program without a configuration: parse flags, call main(words that are no flags).
 
-  Mistakes of the user (ValueError), file errors and numerical failures (ArithmeticError: a solver or a training that did
-  not converge) end in one line on stderr and exit status 2. -h and --help show the doc and the flags of these names, and
-  end with status 0.
+  again: what to tell who has interrupted it, which ends with status 130. Mistakes of the user (ValueError), file errors and
+  numerical failures (ArithmeticError: a solver or a training that did not converge) end in one line on stderr and exit
+  status 2. -h and --help show the doc and the flags of these names, and end with status 0.
   """
 
   def guarded(words: Sequence[str]) -> None:
@@ -107,6 +118,8 @@ def run_words(main: Callable[[Sequence[str]], None], argv: Sequence[str], doc: s
       if flags.FLAGS.debug:
         raise
       fail(str(error))
+    except KeyboardInterrupt:
+      fail(f"interrupted; {again}", _INTERRUPTED)
 
   def parse(argv: Sequence[str]) -> Sequence[str]:
     if any(word in HELP for word in argv[1:]):
@@ -176,7 +189,7 @@ def _join_hosts() -> None:
     os._exit(1)
 
 
-def fail(message: str) -> typing.NoReturn:
-  """End with one line on stderr and status 2."""
+def fail(message: str, status: int = 2) -> typing.NoReturn:
+  """End with one line on stderr and this status."""
   sys.stderr.write(f"error: {' '.join(message.split())}\n")
-  sys.exit(2)
+  sys.exit(status)

@@ -17,7 +17,7 @@ def start(compilation: str = "full", several_hosts: bool = False) -> None:
   """Prepare JAX; again as often as need be. On CPUs every core becomes a device.
 
   compilation: full, or quick: programs compile in two thirds of the time and run slower. Raises ValueError on several
-  hosts unless the stage runs there.
+  hosts unless the stage runs there, and where JAX_PLATFORMS asks for devices that are not there.
   """
   cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
   _add_xla_flag("--xla_force_host_platform_device_count", cores)
@@ -33,6 +33,7 @@ def start(compilation: str = "full", several_hosts: bool = False) -> None:
   cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "flowqcd" / "xla"
   jax.config.update("jax_compilation_cache_dir", str(cache))
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+  _require_devices()
   if jax.process_count() > 1 and not several_hosts:
     raise ValueError("only training runs on several hosts; run the other stages on one")
 
@@ -42,6 +43,29 @@ def _add_xla_flag(name: str, value: int | str) -> None:
   flags = os.environ.get("XLA_FLAGS", "")
   if name not in flags:
     os.environ["XLA_FLAGS"] = f"{flags} {name}={value}".strip()
+
+
+_PLUGINS = {
+  "cuda": "pip install 'flowqcd[cuda]'",
+  "gpu": "pip install 'flowqcd[cuda]'",
+  "tpu": "pip install 'jax[tpu]'",
+}
+
+
+def _require_devices() -> None:
+  try:
+    jax.local_devices()
+  except (RuntimeError, AssertionError) as error:  # The latter, without a word, where JAX's plugin for CUDA is missing.
+    wanted = _platforms()
+    remedy = " or ".join(dict.fromkeys(_PLUGINS[name] for name in wanted.split(",") if name in _PLUGINS))
+    raise ValueError(
+      f"JAX_PLATFORMS = {wanted}, and JAX finds no such device{f' ({error})' if str(error) else ''}: "
+      f"{f'install its plugin, {remedy}, or ' if remedy else ''}unset JAX_PLATFORMS to use what there is"
+    ) from None
+
+
+def _platforms() -> str:
+  return jax.config.jax_platforms or "none"
 
 
 _compilations: list[tuple[float, float]] = []
