@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from flowqcd.lattice import fusion, group
 from flowqcd.types import Array
@@ -231,7 +232,7 @@ def _largest_root(e2: Array, e3: Array) -> Array:
   plus, minus = 0.5 * e3 + root, 0.5 * e3 - root
   cube = jnp.where(_abs2(plus) >= _abs2(minus), plus, minus)
   c = _positive(jnp.abs(cube)) ** (1 / 3) * jnp.exp(1j / 3 * jnp.angle(cube))
-  roots = jnp.stack([w * c - e2 / (3 * w * c) for w in jnp.exp(2j * _PI / 3 * jnp.arange(3)).astype(c.dtype)])
+  roots = jnp.stack([w * c - e2 / (3 * w * c) for w in np.exp(2j * np.pi / 3 * np.arange(3)).astype(c.dtype)])
   modulus = _abs2(roots)
   mu = roots[0]
   for k in (1, 2):

@@ -48,6 +48,7 @@ def run(run: Run, course: Course, links: marginals.Choice, params: Params, sampl
   key, total, done = run.key(12), sampling.num_samples, len(store)
   folder.require_growth("sampling.num_samples", total, done, str(store.path))
   shown = progress.Progress("annealed samples", total, done)
+  log_w = store.read("log_w") if done else np.empty(0)
   while done < total:
     count, clock = min(sampling.batch, total - done), time.process_time()
     batch = jax.device_get(draw(params, distributed.item_keys(key, 0, done, count)))
@@ -55,7 +56,8 @@ def run(run: Run, course: Course, links: marginals.Choice, params: Params, sampl
       raise ValueError(f"samples {done} to {done + count}: log_w not finite")
     store.append(batch, {"cpu_seconds": time.process_time() - clock})
     done += count
-    shown.update(done, f"ess {float(weights.ess(store.read('log_w'))):.4f}")
+    log_w = np.append(log_w, batch["log_w"])
+    shown.update(done, f"ess {float(weights.ess(log_w)):.4f}")
   return _conclude(run.folder, course.plan.moves, store)
 
 

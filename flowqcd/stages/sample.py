@@ -60,6 +60,7 @@ def fill(
   folder.require_growth("sampling.num_samples", total, done, str(store.path))
   column = "log_w_joint" if estimates else "log_w"
   progress = Progress("flow samples", total, done)
+  log_w = store.read(column) if done else np.empty(0)
   while done < total:
     # Sample i has its own key, so neither a resume nor the batch size changes what is drawn.
     count, clock = min(sampling.batch, total - done), time.process_time()
@@ -70,7 +71,8 @@ def fill(
       raise ValueError(f"samples {done} to {done + count}: {', '.join(bad)} not finite")
     store.append(batch, {"cpu_seconds": time.process_time() - clock})
     done += count
-    progress.update(done, f"ess {float(weights.ess(store.read(column))):.4f}")
+    log_w = np.append(log_w, batch[column])
+    progress.update(done, f"ess {float(weights.ess(log_w)):.4f}")
   if estimates:
     draws.fill(run, store, estimates, params.conditional, sampling.chunk)
   return store

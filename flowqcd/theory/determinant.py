@@ -96,7 +96,7 @@ def log_det_regulated(u: Array, kappa: float, boundary: Boundary | None = None, 
 @functools.partial(jax.jit, static_argnames="boundary")
 def _log_det_regulated(u: Array, kappa: float, boundary: Boundary, mu0: float) -> Array:
   matrix = dense(dirac.wilson(u, kappa, boundary).apply, _spinor_shape(u, 1), u.dtype)
-  return log_abs_det(matrix @ matrix.conj().T + mu0 * jnp.eye(len(matrix)))
+  return log_abs_det(matrix @ matrix.conj().T + mu0 * jnp.eye(len(matrix), dtype=matrix.dtype))
 
 
 def stochastic_surrogate(

@@ -81,6 +81,37 @@ def test_double_precision_survives_without_the_switch(name, links):
     found[...] = 0  # It is the caller's.
 
 
+def _doubles(jaxpr):
+  """Operations of a program, and of those in it, whose results are of double precision, but for Python's numbers."""
+  found = set()
+  for equation in jaxpr.eqns:
+    double = lambda x: str(getattr(x, "dtype", "")) in ("complex128", "float64") and not x.weak_type
+    found |= {equation.primitive.name for x in equation.outvars if double(x.aval)}
+    inner = jax.tree.leaves(equation.params, is_leaf=lambda x: hasattr(x, "eqns") or hasattr(x, "jaxpr"))
+    found |= set().union(*(_doubles(getattr(x, "jaxpr", x)) for x in inner if hasattr(getattr(x, "jaxpr", x), "eqns")))
+  return found
+
+
+@pytest.mark.parametrize("name", [name for name in FUNCTIONS if name not in ("ess", "log_mean_weight")])
+def test_single_precision_computes_nothing_in_double(name, links):
+  """With the switch on a stray constant makes all that follows complex128, which TPUs refuse."""
+  u = jax.numpy.asarray(links, "complex64")
+  with jax.enable_x64(True):
+    assert not _doubles(jax.make_jaxpr(FUNCTIONS[name])(u).jaxpr)
+    assert _doubles(jax.make_jaxpr(lambda u: u + np.zeros(1))(u).jaxpr)
+
+
+@pytest.mark.parametrize("nc", [1, 2, 3])
+def test_spectral_layers_in_single_precision_compute_nothing_in_double(nc):
+  flow = coupling.make(coupling.Config(layers=1, bins=2, net=conv.Config(hidden=(2,))), nc, SQUARE)
+  u = jax.numpy.asarray(fields.links(nc, SQUARE), "complex64")
+  with jax.enable_x64(True):
+    params = jax.tree.map(np.float32, flow.init(jax.random.key(0)))
+    for move in (flow.forward, flow.inverse):
+      gradient = jax.grad(lambda params, move=move: move(params, u).logdet)
+      assert not _doubles(jax.make_jaxpr(gradient)(params).jaxpr)
+
+
 def test_jax_arrays_stay_jax_arrays(links):
   assert isinstance(observables.plaquette(jax.numpy.asarray(links)), jax.Array)
   traced = jax.jit(lambda beta: gauge.wilson(links, beta))
