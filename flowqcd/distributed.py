@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from flowqcd.types import Array, Key
@@ -60,6 +61,41 @@ def initialise_hosts(
 def is_first_process() -> bool:
   """True on the one process that writes files."""
   return jax.process_index() == 0
+
+
+class FirstProcessError(ValueError):
+  """The first process of several has failed, and says why; the others end with it."""
+
+
+def on_first(function: Callable[[], Any]) -> Any:
+  """Call on the first process alone, and return what it returns there, None on the others, once it is done.
+
+  Where it raises, all processes raise, at once: the others FirstProcessError, where they would wait for it until a timeout.
+  """
+  if jax.process_count() == 1:
+    return function()
+  result, raised = None, None
+  if is_first_process():
+    try:
+      result = function()
+    except Exception as error:
+      raised = error
+  failed = multihost_utils.broadcast_one_to_all(np.int32(raised is not None))
+  if raised is not None:
+    raise raised
+  if failed:
+    raise FirstProcessError("the first process has ended with an error, which it names")
+  return result
+
+
+def from_first(tree: Tree) -> Tree:
+  """The first process's arrays, on all processes; their shapes are the same everywhere."""
+  return tree if jax.process_count() == 1 else multihost_utils.broadcast_one_to_all(tree)
+
+
+def _gathered(tree: Tree) -> Tree:
+  """Host arrays [items/processes, ...] of all processes, in their order."""
+  return tree if jax.process_count() == 1 else multihost_utils.process_allgather(tree, tiled=True)
 
 
 def item_keys(key: Key, step: int | Array, first: int | Array, count: int) -> Key:
@@ -145,8 +181,8 @@ def data_parallel(
 
   gradient: (params, one item's key, *fixed) -> (gradient tree, output tree); fixed: further arguments, the same at every
   step and item; zeros: params -> a gradient tree of zeros, for what is averaged in a gradient's place. Chunks are
-  accumulated, so that a batch may be larger than memory. The mean runs over the devices of all hosts; outputs are this
-  host's, as NumPy arrays.
+  accumulated, so that a batch may be larger than memory. Keys are this host's share; the mean and the outputs, which are
+  NumPy arrays, are of all hosts.
   """
 
   def on_device(params: Any, keys: Key, *fixed: Any) -> tuple[Any, Any]:
@@ -170,6 +206,6 @@ def data_parallel(
   def run(params: Any, keys: Key) -> tuple[Any, Any]:
     mean, outputs = mapped(_place(params, PartitionSpec()), _split(keys), *fixed)
     # All devices hold the same mean; the first one's copy, without a gather.
-    return jax.tree.map(lambda x: x.addressable_data(0)[0], mean), _join(outputs)
+    return jax.tree.map(lambda x: x.addressable_data(0)[0], mean), _gathered(_join(outputs))
 
   return run

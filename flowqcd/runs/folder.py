@@ -76,10 +76,14 @@ def claim(run: Run) -> Run:
   What the folder holds already must come from the run's settings, but for those that ask for more, or that nothing there
   hangs on. Fields that its configuration lacks, since they are newer, count as their defaults. Raises ValueError, naming
   fields and what hangs on them, for other settings, unless run.aside: then that is moved into a folder aside-<time>.
-  Raises LockedError where another process is at work there. On several hosts the first process alone holds it.
+  Raises LockedError where another process is at work there. On several hosts the first process alone holds it; where it
+  raises, so do the others.
   """
-  if not distributed.is_first_process():
-    return run
+  distributed.on_first(lambda: _claim(run))
+  return run
+
+
+def _claim(run: Run) -> None:
   _examine(run)
   run.folder.mkdir(parents=True, exist_ok=True)
   locks.hold(run.folder)
@@ -91,7 +95,6 @@ def claim(run: Run) -> Run:
     _move_aside(run, conflicts)
   if _settings(run) != run.config:
     metrics.write_json(run.folder / "config.json", run.config)
-  return run
 
 
 def _settings(run: Run) -> dict[str, Any] | None:

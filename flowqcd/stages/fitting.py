@@ -81,11 +81,18 @@ def run(task: Task, folder: pathlib.Path, state: loop.State) -> Params:
   from flowqcd.io import checkpoint  # orbax is slow to import, and only needed where something was trained
 
   saver = checkpoint.Checkpointer(folder / task.folder, keep=task.keep)
-  if saver.latest_step() is not None:
-    state = saver.restore(state)
-    require_growth(task.setting, task.phases[-1].until, int(state.step), f"{folder / task.folder}")
-    progress.say(f"{task.name}: resumed at step {int(state.step)}")
-  state = _steps(task, folder, state, saver)
+
+  def restored() -> loop.State:
+    if saver.latest_step() is None:
+      return state
+    found = saver.restore(state)
+    require_growth(task.setting, task.phases[-1].until, int(found.step), f"{folder / task.folder}")
+    progress.say(f"{task.name}: resumed at step {int(found.step)}")
+    return found
+
+  # Processes that read other checkpoints, on disks of their own or late ones, would train on with wrong gradients.
+  start = distributed.on_first(restored)
+  state = _steps(task, folder, distributed.from_first(state if start is None else start), saver)
   saver.close()
   if distributed.is_first_process():
     _curve(folder, task.name)

@@ -86,14 +86,17 @@ def make_update(
   return update
 
 
-def step_keys(state: State, batch: int) -> Key:
+def step_keys(state: State, batch: int, first: int = 0) -> Key:
   """This host's keys of a step's batch: sample i of step s has fold_in(fold_in(key, s), i). uint32 [batch/hosts, 2].
 
-  Raises ValueError if devices do not divide the batch.
+  first: the index of the batch's first sample, where a step has several batches. Raises ValueError if devices do not
+  divide the batch.
   """
   distributed.check_divisible(batch, "batch")
   local = batch // jax.process_count()
-  return distributed.item_keys(jax.random.wrap_key_data(state.key), state.step, jax.process_index() * local, local)
+  return distributed.item_keys(
+    jax.random.wrap_key_data(state.key), state.step, first + jax.process_index() * local, local
+  )
 
 
 def make_step(

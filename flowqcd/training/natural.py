@@ -139,10 +139,9 @@ def make_family_step(
       raise ValueError(
         f"natural gradient needs at most natural.max_parameters = {config.max_parameters} parameters, not {flat.size}"
       )
-    keys = loop.step_keys(state, batch * len(couplings))
     means, log_w = [], []
-    for coupling, own in zip(couplings, keys.reshape(len(couplings), -1, *keys.shape[1:])):
-      mean, outcome = mean_moments((state.params, coupling), own)
+    for i, coupling in enumerate(couplings):
+      mean, outcome = mean_moments((state.params, coupling), loop.step_keys(state, batch, i * batch))
       means.append(mean)
       log_w.append(outcome.log_w)
     overall = np.mean(log_w)

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from flowqcd import distributed, experiment, presets
+from flowqcd import experiment, presets
 from flowqcd.io import ensembles, files, locks, metrics
 from flowqcd.runs import tree
 
@@ -208,12 +208,6 @@ def test_a_second_process_is_refused_until_the_first_ends(tmp_path):
   process.kill()
   process.wait()
   experiment.claim(_config(tmp_path / "run"))
-
-
-def test_hosts_but_the_first_hold_nothing(tmp_path, monkeypatch):
-  monkeypatch.setattr(distributed, "is_first_process", lambda: False)
-  assert experiment.claim(_config(tmp_path / "run")).folder == tmp_path / "run"
-  assert not (tmp_path / "run").exists()
 
 
 def test_two_runs_in_one_folder_are_one_run_and_one_line(tmp_path):

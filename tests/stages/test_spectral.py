@@ -84,7 +84,8 @@ def test_two_hosts_train_like_one(environment, tmp_path):
   two, one = (metrics.read(tmp_path / name / "training.jsonl") for name in ("two", "one"))
   np.testing.assert_array_equal(two["step"], [1, 2, 3, 4])
   np.testing.assert_allclose(two["gradient_norm"], one["gradient_norm"], rtol=1e-10)
-  np.testing.assert_allclose(two["exact_loss"], one["exact_loss"], rtol=1e-10)
+  for name in ("loss", "ess", "exact_loss"):
+    np.testing.assert_allclose(two[name], one[name], rtol=1e-10)
 
 
 def test_stages_that_run_on_one_host_say_so(environment, tmp_path):

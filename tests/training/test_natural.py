@@ -85,6 +85,8 @@ def test_a_family_learns_all_its_couplings():
   start = members.init(jax.random.key(0))
   state = loop.initial_state(jax.random.key(1), start, optimizer.make(optimizer.Config()))
   step = natural.make_family_step(at, couplings, natural.Config(), 32)
+  with pytest.raises(ValueError, match="batch = 6 must be a multiple of the number of devices, 4"):
+    step(state, 6)
   for state, metrics in loop.train(state, step, 3, 256):
     assert metrics.taken and metrics.log_w.shape == (3 * 256,)
     means = metrics.log_w.reshape(3, 256).mean(axis=1)
