@@ -117,3 +117,50 @@ def test_processes_that_see_other_checkpoints_train_on_from_the_first_ones(found
 def test_logs_are_of_all_hosts(found):
   assert found[0]["log_w"] == found[1]["log_w"]
   assert len(found[0]["log_w"]) == 8 and len(set(found[0]["log_w"])) == 8
+
+
+_STOPPED = """
+import json, os, pathlib, signal, sys, time
+import jax, jax.numpy as jnp, numpy as np
+from flowqcd import distributed
+address, process, folder = sys.argv[1], int(sys.argv[2]), pathlib.Path(sys.argv[3])
+distributed.initialise_hosts(address, 2, process)
+
+from flowqcd.io import checkpoint
+from flowqcd.runs import stopping
+from flowqcd.stages import fitting
+from flowqcd.training import loop, optimizer
+
+stopping.listen()
+transformation = optimizer.make(optimizer.Config(learning_rate=0.1, warmup=0))
+start = loop.initial_state(jax.random.key(1), jnp.ones(3), transformation)
+taken = loop.make_step(lambda p, key: (p, loop.Metrics(jnp.sum(p), 0.0, True)), transformation, 2)
+
+
+def step(state, batch):
+  if int(state.step) == 3 and process == 1:
+    os.kill(os.getpid(), signal.SIGUSR1)
+  time.sleep(0.05)
+  return taken(state, batch)
+
+task = fitting.Task(
+  "training", "checkpoints", "training.num_steps", step, (fitting.Phase(400, 8),), lambda p: np.zeros(2), 900, 900, 3, 5
+)
+found = {}
+try:
+  fitting.run(task, folder, start)
+except stopping.Stopped as error:
+  found["stopped"] = str(error)
+if process == 0:
+  found["saved"] = checkpoint.Checkpointer(folder / "checkpoints", read_only=True).latest_step()
+(folder / f"{process}.json").write_text(json.dumps(found))
+"""
+
+
+def test_a_signal_to_one_process_stops_all_after_the_same_step(tmp_path):
+  for process in _start(tmp_path, 1, _STOPPED):
+    text, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, text[-3000:]
+  first, second = (json.loads((tmp_path / f"{i}.json").read_text()) for i in range(2))
+  assert first["stopped"] == second["stopped"] == f"stopped by a signal after step {first['saved']}"
+  assert 3 < first["saved"] < 400

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 from absl import app, flags
 
 from flowqcd import distributed
-from flowqcd.runs import tree
+from flowqcd.runs import stopping, tree
 
 T = TypeVar("T")
 
@@ -75,6 +75,7 @@ def run(
     if given and words is None:
       fail(f"unexpected argument '{given[0]}'; settings are flags, see --help")
     _join_hosts()
+    stopping.listen()
     config = from_flags(presets.configs, prefix)
     if given and words is not None:
       words(config, given)
@@ -106,7 +107,8 @@ def run_words(
 ) -> None:
   """Entry point of a program without a configuration: parse flags, call main(words that are no flags).
 
-  again: what to tell who has interrupted it, which ends with status 130. Mistakes of the user (ValueError), file errors and
+  again: what to tell who has interrupted it, which ends with status 130, or stopped it by a signal of a cluster's, with
+  stopping.STATUS. Mistakes of the user (ValueError), file errors and
   numerical failures (ArithmeticError: a solver or a training that did not converge) end in one line on stderr and exit
   status 2. -h and --help show the doc and the flags of these names, and end with status 0.
   """
@@ -120,6 +122,8 @@ def run_words(
       fail(str(error))
     except KeyboardInterrupt:
       fail(f"interrupted; {again}", _INTERRUPTED)
+    except stopping.Stopped as stopped:
+      fail(f"{stopped}; {again}", stopping.STATUS)
 
   def parse(argv: Sequence[str]) -> Sequence[str]:
     if any(word in HELP for word in argv[1:]):

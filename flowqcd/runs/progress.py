@@ -6,6 +6,7 @@ import sys
 import time
 
 from flowqcd import distributed
+from flowqcd.runs import stopping
 
 
 class Progress:
@@ -17,7 +18,11 @@ class Progress:
     self._terminal = sys.stderr.isatty()
 
   def update(self, done: int, note: str = "") -> None:
-    """Show that `done` of the total are finished; note is appended."""
+    """Show that `done` of the total are finished; note is appended. Raises Stopped where a signal has come meanwhile.
+
+    So it is called once what is done is stored.
+    """
+    stopping.check()
     now = time.monotonic()
     if not distributed.is_first_process():
       return

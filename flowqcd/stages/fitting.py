@@ -15,7 +15,7 @@ from flowqcd import distributed
 from flowqcd.analysis import weights
 from flowqcd.io import metrics
 from flowqcd.models import zoo
-from flowqcd.runs import progress
+from flowqcd.runs import progress, stopping
 from flowqcd.runs.folder import require_growth
 from flowqcd.training import loop
 from flowqcd.types import Params
@@ -76,7 +76,8 @@ class Task(NamedTuple):
 def run(task: Task, folder: pathlib.Path, state: loop.State) -> Params:
   """Train, or go on training, from where the folder's checkpoints stand; every process of a multi-host run takes part.
 
-  Raises ValueError where checkpoints are not of this model or beyond the last step, Diverged where training cannot go on.
+  Raises ValueError where checkpoints are not of this model or beyond the last step, Diverged where training cannot go on,
+  Stopped where a signal has come, with a checkpoint of the step before.
   """
   from flowqcd.io import checkpoint  # orbax is slow to import, and only needed where something was trained
 
@@ -124,8 +125,11 @@ def _steps(task: Task, folder: pathlib.Path, state: loop.State, saver: checkpoin
         row |= {"exact_loss": float(-exact.mean()), "exact_ess": float(weights.ess(exact))}
       if writer:
         writer.write(step, **row)
-      if step % task.checkpoint_every == 0 or step == last:
+      stop = stopping.requested(step)
+      if step % task.checkpoint_every == 0 or step == last or stop:
         saver.save(step, state)
+      if stop:
+        raise stopping.Stopped(f"stopped by a signal after step {step}")
       note = " ".join(f"{k} {row[k]:.4g}" for k in ("loss", "draw_variance", "ess", "exact_ess") if k in row)
       shown.update(step, note + (f" skipped {row['skipped']}" if row["skipped"] else ""))
   return state

@@ -1,0 +1,53 @@
+"""Signals by which a cluster takes a machine back: finish what is in flight, store it, and end with a status of its own.
+
+SIGTERM and SIGUSR1 are noticed after a training step and after a part of an ensemble. On several hosts a signal to one
+of them stops all after the same step. A second signal ends a single process at once.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import types
+
+import jax
+from jax.experimental import multihost_utils
+
+STATUS = 75
+"""Exit status of a run that was stopped and will go on: EX_TEMPFAIL."""
+_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+
+_received: list[str] = []
+
+
+class Stopped(Exception):
+  """A signal has asked this run to stop, and all that it had is stored."""
+
+
+def listen() -> None:
+  """Notice signals from now on; again as often as need be. For a process's main thread."""
+  if jax.distributed.is_initialized():
+    # SIGTERM is JAX's own there: it tells the other hosts.
+    signal.signal(signal.SIGUSR1, lambda number, frame: os.kill(os.getpid(), signal.SIGTERM))
+  else:
+    for number in _SIGNALS:
+      signal.signal(number, _notice)
+
+
+def _notice(number: int, frame: types.FrameType | None) -> None:
+  _received.append(signal.Signals(number).name)
+  for each in _SIGNALS:
+    signal.signal(each, signal.SIG_DFL)
+
+
+def requested(step: int) -> bool:
+  """Whether to stop after this step of a loop that all hosts are in; every host asks after every step."""
+  if jax.distributed.is_initialized():
+    return multihost_utils.reached_preemption_sync_point(step)
+  return bool(_received)
+
+
+def check() -> None:
+  """Raise Stopped where a signal has come, in work that one process does alone."""
+  if _received:
+    raise Stopped(f"stopped by {_received[0]}")
