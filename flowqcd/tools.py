@@ -33,11 +33,11 @@ def check(argv: Sequence[str]) -> None:
 
 
 def check_files(plan: files.Plan, words: Sequence[str]) -> None:
-  """A line for each file, ending with status 1 where one is damaged. ValueError without a file."""
+  """A line for each file, ending with `check.run`'s status unless that is 0. ValueError without a file."""
   if not words:
     raise ValueError("name the configuration files to check")
-  if not files.run(plan, words):
-    sys.exit(1)
+  if status := files.run(plan, words):
+    sys.exit(status)
 
 
 def export(argv: Sequence[str]) -> None:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from flowqcd.io import fields, formats, hdf5, ildg, milc, nersc, openqcd, source
-from flowqcd.io.files import FieldFileError
+from flowqcd.io.files import FieldFileError, OtherExtentsError
 
 Extents = tuple[int, ...]
 
@@ -58,7 +58,7 @@ def read(
 
   extents: (T, X, Y, Z), needed where the file has bare data; strict: links in 64 bits that are off the group by single
   precision's rounding are an error, not a warning; reunitarise: they are projected on the group. Warnings are in the info
-  too. Raises FieldFileError naming the format and what is wrong, OSError.
+  too. Raises FieldFileError naming the format and what is wrong, OSError; NoExtentsError names extents that would fit.
   """
   u, info = load(path, extents)
   drifted = fields.rounded(info.violation, info.precision)
@@ -77,9 +77,9 @@ def load(path: str | os.PathLike, extents: Extents | None = None) -> tuple[np.nd
     u, info, said = _LOADERS[name](path, extents)
     lattice = u.shape[3:]
     if extents is not None and tuple(extents) != lattice:
-      raise FieldFileError(f"{path}: the file's extents (T, X, ...) are {lattice}, the caller says {tuple(extents)}")
+      raise OtherExtentsError(f"{path}: the file's extents (T, X, ...) are {lattice}, the caller says {tuple(extents)}")
   except FieldFileError as error:
-    raise FieldFileError(f"{error} ({name} format)") from None
+    raise type(error)(f"{error} ({name} format)") from None
   number = lambda value: None if value is None else _number(value)
   phases = [_number(word) for word in re.split(r"[,\s]+", str(said.notes.get("boundary", "")).strip())]
   return u, Info(

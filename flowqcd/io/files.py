@@ -19,6 +19,14 @@ class FieldFileError(StoreError):
   """A gauge-field file is not what it should be; the message names the file and what is wrong."""
 
 
+class OtherExtentsError(FieldFileError):
+  """The file's extents are not those that the caller says. Nothing is known to be wrong with the file."""
+
+
+class NoExtentsError(FieldFileError):
+  """The file does not say its extents, and the caller has not said them. Nothing is known to be wrong with the file."""
+
+
 LOCK = ".lock"
 """Name of the file that a folder's writer locks (`flowqcd.io.locks`)."""
 _TEMPORARY = ".tmp"

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from flowqcd.io import fields, files, lime, scidac, source
-from flowqcd.io.files import FieldFileError
+from flowqcd.io.files import FieldFileError, NoExtentsError, OtherExtentsError
 
 _BINARY = "ildg-binary-data", "scidac-binary-data"
 
@@ -125,9 +125,11 @@ def _layout(
   else:
     xml = _xml(message, "ildg-format", path) or _xml(everything, "ildg-format", path)
     says, bits, nc = _ildg_format(xml, path) if xml else (*_bare(binary.length, extents, path), 3)
-  for other, who in ((dims, "the record 'scidac-private-file-xml'"), (extents, "the caller")):
-    if other is not None and tuple(other) != says:
-      raise FieldFileError(f"{path}: the file's extents (T, X, Y, Z) are {says}, {who} says {tuple(other)}")
+  differ = f"{path}: the file's extents (T, X, Y, Z) are {says}"
+  if dims is not None and dims != says:
+    raise FieldFileError(f"{differ}, the record 'scidac-private-file-xml' says {dims}")
+  if extents is not None and tuple(extents) != says:
+    raise OtherExtentsError(f"{differ}, the caller says {tuple(extents)}")
   return fields.Layout(says, ">c16" if bits == 64 else ">c8", nc, nc)
 
 
@@ -176,13 +178,23 @@ def _scidac_bits(xml: str, path: object) -> int:
 
 def _bare(length: int, extents: Extents | None, path: object) -> tuple[Extents, int]:
   """What a record without any description must be on a lattice of given extents."""
+  # 4 links of 9 complex numbers are 9 bytes a site for every bit of a real number.
+  sites = {bits: length // (9 * bits) for bits in (64, 32) if length % (9 * bits) == 0}
+  if not sites or length == 0:
+    raise FieldFileError(f"{path}: {length} bytes of data are no field of SU(3) on any lattice")
   if extents is None:
-    raise FieldFileError(f"{path}: no record 'ildg-format'; bare data need the argument extents=(T, X, Y, Z)")
-  numbers = 4 * 9 * 2 * math.prod(extents)
-  if len(extents) != 4 or min(extents) < 1 or length * 8 not in (32 * numbers, 64 * numbers):
-    raise FieldFileError(f"{path}: {length} bytes of data are no field on a lattice {tuple(extents)}")
-  t, x, y, z = extents
-  return (t, x, y, z), length * 8 // numbers
+    fitting = " or ".join(f"extents={_example(n)} at {bits} bits" for bits, n in sites.items())
+    raise NoExtentsError(f"{path}: bare data do not say their extents T,X,Y,Z; these fit, for example: {fitting}")
+  found = next((bits for bits, n in sites.items() if len(extents) == 4 and math.prod(extents) == n), None)
+  if found is None or min(extents) < 1:
+    raise OtherExtentsError(f"{path}: {length} bytes of data are no field on a lattice {tuple(extents)}")
+  return tuple(extents), found
+
+
+def _example(sites: int) -> str:
+  """Extents T,X,Y,Z of so many sites: a cube, as large as may be, over at least as many times."""
+  side = max(n for n in range(1, math.isqrt(math.isqrt(sites)) + 1) if sites % n**3 == 0)
+  return f"{sites // side**3},{side},{side},{side}"
 
 
 def _stated_checksum(messages: Messages, message: list[lime.Record], path: object) -> tuple[int, int] | None:

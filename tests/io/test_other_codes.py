@@ -3,12 +3,13 @@
 import re
 import warnings
 
+import lime_files
 import numpy as np
 import pytest
 from fields import DATA, haar_in_numpy, openqcd_bytes
 
 from flowqcd.io import fields, ildg, milc, nersc, openqcd
-from flowqcd.io.files import FieldFileError
+from flowqcd.io.files import FieldFileError, NoExtentsError, OtherExtentsError
 
 OTHERS = DATA / "other-codes"
 
@@ -67,14 +68,25 @@ def test_double_promoted_from_single_is_read_with_a_warning():
 
 
 def test_bare_record_needs_extents():
-  with pytest.raises(FieldFileError, match=r"extents=\(T, X, Y, Z\)"):
+  fitting = r"extents T,X,Y,Z; .* extents=4,4,4,4 at 64 bits or extents=8,4,4,4 at 32 bits"
+  with pytest.raises(NoExtentsError, match=fitting):
     ildg.read(OTHERS / "julia_bare_record.ildg")
   for extents in ((4, 4, 4, 5), (4, 4, 16), (-4, -4, 4, 4)):
-    with pytest.raises(FieldFileError, match=rf"no field on a lattice {re.escape(str(extents))}"):
+    with pytest.raises(OtherExtentsError, match=rf"no field on a lattice {re.escape(str(extents))}"):
       ildg.read(OTHERS / "julia_bare_record.ildg", extents=extents)
   with pytest.warns(UserWarning, match="no SciDAC checksum"):
     _, info = ildg.read(OTHERS / "julia_bare_record.ildg", extents=(4, 4, 4, 4))
   assert info.plaquette == pytest.approx(0.614790430840494, abs=1e-14)
+
+
+def test_a_bare_record_of_no_lattice_is_damaged(tmp_path):
+  ((name, data),) = lime_files.records(OTHERS / "julia_bare_record.ildg")
+  for content in (data[:-8], b""):
+    lime_files.write(tmp_path / "a", [(name, content)])
+    for extents in (None, (4, 4, 4, 4)):
+      with pytest.raises(FieldFileError, match=f"{len(content)} bytes of data are no field of SU") as found:
+        ildg.read(tmp_path / "a", extents)
+      assert found.type is FieldFileError
 
 
 @pytest.mark.parametrize("lattice", [(4, 2, 2, 2), (2, 2, 4, 6)])

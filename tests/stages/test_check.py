@@ -58,12 +58,26 @@ def test_damage_ends_with_status_one_and_does_not_stop_the_others(tmp_path, caps
   assert f"{tmp_path / 'c'}: No such file" in lines[2]
 
 
-def test_strictness_and_extents(capsys):
+def test_strictness(capsys):
   assert _said(capsys, check.Plan(strict=True), MILC)[0] == 0
   status, (line,) = _said(capsys, check.Plan(strict=True), QDP)
   assert status == 1 and line.startswith("damaged") and "special unitary" in line
-  assert _said(capsys, check.Plan(), BARE)[0] == 1
+
+
+def test_files_that_do_not_say_their_extents_are_not_called_damaged(tmp_path, capsys):
+  status, (line,) = _said(capsys, check.Plan(), BARE)
+  assert status == 2 and line.startswith("no extents ")
+  assert "extents=4,4,4,4 at 64 bits" in line and line.endswith("say --extents=T,X,Y,Z")
   assert _said(capsys, check.Plan(extents=(4, 4, 4, 4)), BARE)[0] == 0
+  # Damage decides, wherever it is.
+  assert _said(capsys, check.Plan(), BARE, tmp_path / "none", MILC)[0] == 1
+
+
+@pytest.mark.parametrize("path", [BARE, MILC, QDP])
+def test_files_of_other_extents_are_called_that(capsys, path):
+  status, (line,) = _said(capsys, check.Plan(json=True, extents=(8, 8, 4, 4)), path)
+  found = json.loads(line)
+  assert status == 1 and found["state"] == "other extents" and "(8, 8, 4, 4)" in found["error"]
 
 
 def test_two_dimensions_have_no_plane_in_space(tmp_path, capsys):
