@@ -76,7 +76,8 @@ def measure_files(config: Experiment, paths: Sequence[str]) -> list[files_stage.
   """With configuration files, of any format: measure those, as one chain in the order given, and return the table.
 
   Writes observables.h5, .md, .csv and .png into --config.output, a folder that holds nothing yet. Colours and extents are
-  the files'; the pion is that of theory.kappa and theory.boundary, and left out with theory.num_flavours = 0.
+  the files', those of bare data measurement.extents; the pion is that of theory.kappa and theory.boundary, and left out
+  with theory.num_flavours = 0.
   """
   if config.output in {preset.output for preset in presets.PRESETS.values()}:
     raise ValueError("measuring files needs --config.output=FOLDER, a new folder for what is found")

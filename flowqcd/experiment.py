@@ -84,7 +84,7 @@ class Experiment(tree.with_groups(_Model, "_Model", marginals.GROUPS)):
     return conditionals.has_model(self.conditional, self.theory)
 
 
-_OPERATIONAL = ("output", "aside", "measurement.bins")
+_OPERATIONAL = ("output", "aside", "measurement.bins", "measurement.extents")
 """Fields that do not change what a run computes and stores."""
 
 

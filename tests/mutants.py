@@ -403,6 +403,8 @@ MUTANTS = [
     "tests/stages/test_measure_files.py",
     ("x.std(ddof=1) / np.sqrt(len(x))", "x.std(ddof=1)"),
     ("if not files.is_vacant(folder):", "if False:"),
+    ("first = load(paths[0], plan.extents, _FLAG)[1]", "first = load(paths[0], (), _FLAG)[1]"),
+    ("groups(paths, size, plan.extents, _FLAG)", "groups(paths, size, (), _FLAG)"),
   ),
   *_of(
     "stages/export.py",
@@ -422,6 +424,7 @@ MUTANTS = [
     "tests/stages/test_weigh.py",
     ("log_q = prior.log_prob(z) + logdet", "log_q = prior.log_prob(z) - logdet"),
     ("theories.log_det(theory, u) - gauge.wilson", "theories.log_det(theory, u) + gauge.wilson"),
+    ("groups(paths, size, plan.extents,", "groups(paths, size, (),"),
   ),
   *_of("stages/chains.py", "tests/stages/test_chains.py", ("plan.thermalisation + done, per_part", "done, per_part")),
 ]

@@ -30,6 +30,9 @@ class Measurement:
   tolerance: float = field(1e-3, "Local error of the adaptive flow.")
   chunk: int = field(4, "Configurations vectorised at once on a device.")
   bins: int = field(24, "Bins of the histograms.")
+  extents: tuple[int, ...] = field(
+    (), "Extents t,x,y,z that measured files must have; needed for LIME files of bare data. Of no effect on runs."
+  )
 
   def __post_init__(self) -> None:
     """Raise ValueError for settings that cannot measure."""

@@ -16,12 +16,14 @@ import numpy as np
 from flowqcd import distributed
 from flowqcd.analysis import statistics, trust
 from flowqcd.io import configurations, files, hdf5
+from flowqcd.io.files import NoExtentsError
 from flowqcd.runs import progress
 from flowqcd.runs.progress import Progress
 from flowqcd.runs.theories import Theory
 from flowqcd.stages import measure, report
 from flowqcd.stages.measure import Measurement
 
+_FLAG = "--config.measurement.extents"
 ENOUGH = 20
 """Configurations from which on the Gamma method can tell an autocorrelation from noise."""
 
@@ -40,13 +42,13 @@ class Row(NamedTuple):
 def run(folder: pathlib.Path, theory: Theory, plan: Measurement, paths: Sequence[str], dtype: Any) -> list[Row]:
   """Write observables.h5, .md, .csv and .png into a new folder; return the table.
 
-  theory: its quarks are those of the pion, if num_flavours is not 0; colours and extents are the files'. Raises
-  FileExistsError where the folder holds anything, ValueError for files of several lattices or groups, and what
-  `flowqcd.io.read` raises.
+  theory: its quarks are those of the pion, if num_flavours is not 0; colours and extents are the files', of bare data
+  plan.extents. Raises FileExistsError where the folder holds anything, ValueError for files of several lattices or groups,
+  and what `load` raises.
   """
   if not files.is_vacant(folder):
     raise FileExistsError(f"{folder} is not empty; choose another --config.output, a new folder")
-  first = configurations.load(paths[0])[1]
+  first = load(paths[0], plan.extents, _FLAG)[1]
   theory = _of_files(theory, first)
   folder.mkdir(parents=True, exist_ok=True)
   values, infos = _measured(theory, plan, paths, dtype)
@@ -81,7 +83,7 @@ def _measured(
   mapped = distributed.parallel_map(lambda u: measure.observables_of(theory, plan, u), plan.chunk)
   found, infos = [], []
   progress_ = Progress("measuring files", len(paths))
-  for links, read in groups(paths, size):
+  for links, read in groups(paths, size, plan.extents, _FLAG):
     values = {name: x[: len(links)] for name, x in jax.device_get(mapped(padded(links.astype(dtype), size))).items()}
     measure.require_finite(values, f"files {len(infos) + 1} to {len(infos) + len(links)}")
     found.append(values)
@@ -90,16 +92,29 @@ def _measured(
   return {name: np.concatenate([values[name] for values in found]) for name in found[0]}, infos
 
 
-def groups(paths: Sequence[str], size: int) -> Iterator[tuple[np.ndarray, list[configurations.Info]]]:
-  """Links [n, ...] of up to `size` files at a time, and what files say.
+def load(path: str, extents: tuple[int, ...], flag: str) -> tuple[np.ndarray, configurations.Info]:
+  """Links and what a file says, as `configurations.load`. extents: () for the file's own; flag: what sets them.
 
-  Raises ValueError for a file of another lattice or group than the first one's, and what `flowqcd.io.read` raises.
+  Raises what `flowqcd.io.read` raises, naming the flag where extents are needed.
+  """
+  try:
+    return configurations.load(path, extents or None)
+  except NoExtentsError as error:
+    raise NoExtentsError(f"{error}: say {flag}=T,X,Y,Z") from None
+
+
+def groups(
+  paths: Sequence[str], size: int, extents: tuple[int, ...], flag: str
+) -> Iterator[tuple[np.ndarray, list[configurations.Info]]]:
+  """Links [n, ...] of up to `size` files at a time, and what files say. extents, flag: as of `load`.
+
+  Raises ValueError for a file of another lattice or group than the first one's, and what `load` raises.
   """
   first = None
   for start in range(0, len(paths), size):
     links, infos = [], []
     for path in paths[start : start + size]:
-      u, info = configurations.load(path)
+      u, info = load(path, extents, flag)
       first = first or info
       if (info.group, info.lattice) != (first.group, first.lattice):
         raise ValueError(

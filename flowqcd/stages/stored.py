@@ -16,7 +16,7 @@ FREE = frozenset(
     "conditional": "draws chunk",
     "conditional_training": "chunk evaluate_every num_evaluate checkpoint_every keep",
     "hmc": "trajectories",
-    "measurement": "chunk bins",
+    "measurement": "chunk bins extents",
   }.items()
   for name in names.split()
 )

@@ -31,6 +31,7 @@ class Plan:
   model: str = field("", "A model of the package by name, or a file of `publish`.")
   json: bool = field(False, "One JSON object a file, a line each, instead of text.")
   chunk: int = field(4, "Configurations vectorised at once on a device.")
+  extents: tuple[int, ...] = field((), "Extents t,x,y,z that files must have; needed for LIME files of bare data.")
 
   def __post_init__(self) -> None:
     """Raise ValueError for settings that cannot be."""
@@ -42,7 +43,7 @@ def run(plan: Plan, paths: Sequence[str]) -> list[dict[str, float | str]]:
   """Show and return file, log_q, log_w and closure of each file.
 
   Raises ValueError without a model or for one of pseudofermions, for files of another group than its or of several
-  lattices, and what `flowqcd.io.read` raises.
+  lattices, and what `measure_files.load` raises.
   """
   if not plan.model:
     raise ValueError(f"say --model=NAME; there are {', '.join(zoo.names())}, and files *.safetensors")
@@ -50,7 +51,7 @@ def run(plan: Plan, paths: Sequence[str]) -> list[dict[str, float | str]]:
   size = min(len(paths), plan.chunk * jax.local_device_count())
   theory, found = None, []
   mapped: Callable | None = None
-  for u, infos in measure_files.groups(paths, size):
+  for u, infos in measure_files.groups(paths, size, plan.extents, "--extents"):
     if theory is None or mapped is None:
       theory = theory_of(model.card, infos[0].nc, infos[0].lattice, paths[0])
       mapped = distributed.parallel_map(weights(model, theory), plan.chunk)

@@ -11,6 +11,7 @@ from fields import DATA, initial, links
 
 from flowqcd.flows import trivializing
 from flowqcd.io import ildg
+from flowqcd.io.files import NoExtentsError, OtherExtentsError
 from flowqcd.models import marginal, priors, zoo
 from flowqcd.runs import session
 from flowqcd.stages import weigh
@@ -60,6 +61,14 @@ def test_what_does_not_fit_the_model_is_named(tmp_path):
   ildg.write(tmp_path / "a", np.asarray(links(1, (4, 4))))
   with pytest.raises(ValueError, match="a has 1 colours in 2 dimensions, the model 3 in 4"):
     weigh.run(weigh.Plan(model="su3-4d-beta2"), [str(tmp_path / "a")])
+
+
+def test_bare_data_need_extents_and_files_must_have_those_given():
+  path = str(DATA / "other-codes" / "julia_bare_record.ildg")
+  with pytest.raises(NoExtentsError, match="bare_record.ildg.* say --extents=T,X,Y,Z"):
+    weigh.run(weigh.Plan(model="su3-4d-beta2"), [path])
+  with pytest.raises(OtherExtentsError, match=r"no field on a lattice \(4, 4\)"):
+    weigh.run(weigh.Plan(model="su3-4d-beta2", extents=(4, 4)), [path])
 
 
 def test_quarks_are_those_of_the_card():
