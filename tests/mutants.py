@@ -423,7 +423,7 @@ MUTANTS = [
     "stages/weigh.py",
     "tests/stages/test_weigh.py",
     ("log_q = prior.log_prob(z) + logdet", "log_q = prior.log_prob(z) - logdet"),
-    ("theories.log_det(theory, u) - gauge.wilson", "theories.log_det(theory, u) + gauge.wilson"),
+    ("theories.log_det(theory, u) - theories.gauge_value", "theories.log_det(theory, u) + theories.gauge_value"),
     ("groups(paths, size, plan.extents,", "groups(paths, size, (),"),
   ),
   *_of("stages/chains.py", "tests/stages/test_chains.py", ("plan.thermalisation + done, per_part", "done, per_part")),

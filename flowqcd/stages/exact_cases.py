@@ -13,10 +13,12 @@ from flowqcd.flows import residual, trivializing
 from flowqcd.lattice import group, integrators, loops
 from flowqcd.mcmc import annealing, flowed, heatbath, hmc, link, link_flow, metropolis
 from flowqcd.models import marginal, priors
+from flowqcd.runs import theories
+from flowqcd.runs.theories import Theory
 from flowqcd.stages import exact_quarks
 from flowqcd.stages.exact_sampling import LATTICE, Case, Measurements, chain, haar, weighted
-from flowqcd.theory import gauge, observables, torus
-from flowqcd.types import Array, Flow, Kernel, Key, Params
+from flowqcd.theory import observables, torus
+from flowqcd.types import Action, Array, Flow, Kernel, Key, Params
 
 
 def all_cases() -> list[Case]:
@@ -28,8 +30,7 @@ def all_cases() -> list[Case]:
 class Torus(NamedTuple):
   """Pure gauge theory on LATTICE: what is measured, and what it must be."""
 
-  nc: int
-  beta: float
+  theory: Theory
   known: dict[str, float]
   measure: Callable[[Array], Measurements]
 
@@ -49,12 +50,12 @@ def on_torus(nc: int, beta: float) -> Torus:
       found["Q^2"] = (jnp.sum(jnp.angle(loops.plaquette_traces(u))) / (2 * jnp.pi)) ** 2
     return found
 
-  return Torus(nc, beta, known, measure)
+  return Torus(Theory(nc=nc, lattice=LATTICE, beta=beta, num_flavours=0), known, measure)
 
 
 def _torus(nc: int, beta: float) -> list[Case]:
   t, label = on_torus(nc, beta), f"SU({nc})" if nc > 1 else "U(1)"
-  action, start = gauge.action(beta), haar(nc, LATTICE)
+  action, start = theories.gauge_action(t.theory), haar(nc, LATTICE)
   on = lambda name, kernel, **how: chain(f"{label}, {name}", kernel, start, t.measure, t.known, **how)
   # Steps so coarse that acceptance matters.
   cases = [
@@ -62,7 +63,7 @@ def _torus(nc: int, beta: float) -> list[Case]:
     on("HMC, Omelyan 2", hmc.make(action, 1.0, 3, integrators.OMELYAN2)),
     on("heat bath", heatbath.make(beta, 0)),
     on("heat bath, overrelaxed", heatbath.make(beta, 2)),
-    annealed(f"{label}, annealing, HMC", t, lambda b: hmc.make(gauge.action(b), 1.0, 4)),
+    annealed(f"{label}, annealing, HMC", t, lambda b: hmc.make(_action_at(t, b), 1.0, 4)),
     annealed(f"{label}, annealing, heat bath", t, heatbath.make),
   ]
   if nc == 3:
@@ -79,13 +80,18 @@ def _torus(nc: int, beta: float) -> list[Case]:
   return [*cases, independence(f"{label}, independence Metropolis", weak, *_trivializing(nc, beta / 2, 1))]
 
 
+def _action_at(t: Torus, beta: Array) -> Action:
+  """The theory's action at another coupling."""
+  return theories.gauge_kind(t.theory).make(beta, ())
+
+
 def annealed(name: str, t: Torus, kernel_at: Callable[[Array], Kernel]) -> Case:
   """Annealed importance sampling from Haar links."""
-  run = annealing.make(gauge.action, np.linspace(0.0, t.beta, 25), kernel_at)
+  run = annealing.make(lambda b: _action_at(t, b), np.linspace(0.0, t.theory.beta, 25), kernel_at)
 
   def draw(key: Key) -> Measurements:
     first, second = jax.random.split(key)
-    end = run(second, haar(t.nc, LATTICE)(first), jnp.zeros(()))
+    end = run(second, haar(t.theory.nc, LATTICE)(first), jnp.zeros(()))
     return {"log_w": end.log_w, **t.measure(end.u)}
 
   return weighted(name, draw, t.known)
@@ -93,24 +99,24 @@ def annealed(name: str, t: Torus, kernel_at: Callable[[Array], Kernel]) -> Case:
 
 def of_flow(name: str, t: Torus, flow: Flow, params: Params) -> Case:
   """Samples of a flow from Haar links with their weights."""
-  model = marginal.make(priors.haar(t.nc, LATTICE, jnp.complex128), flow)
+  model = marginal.make(priors.haar(t.theory.nc, LATTICE, jnp.complex128), flow)
 
   def draw(key: Key) -> Measurements:
     u, log_q = model.sample(params, key)
-    return {"log_w": -gauge.wilson(u, t.beta) - log_q, **t.measure(u)}
+    return {"log_w": -theories.gauge_value(t.theory, u) - log_q, **t.measure(u)}
 
   return weighted(name, draw, t.known)
 
 
 def independence(name: str, t: Torus, flow: Flow, params: Params) -> Case:
   """Independence Metropolis with proposals of a flow."""
-  model = marginal.make(priors.haar(t.nc, LATTICE, jnp.complex128), flow)
+  model = marginal.make(priors.haar(t.theory.nc, LATTICE, jnp.complex128), flow)
 
   def propose(key: Key) -> metropolis.Proposal:
     u, log_q = model.sample(params, key)
-    return metropolis.Proposal(u, -gauge.wilson(u, t.beta) - log_q)
+    return metropolis.Proposal(u, -theories.gauge_value(t.theory, u) - log_q)
 
-  return chain(name, metropolis.make(propose), haar(t.nc, LATTICE), t.measure, t.known)
+  return chain(name, metropolis.make(propose), haar(t.theory.nc, LATTICE), t.measure, t.known)
 
 
 def _trivializing(nc: int, beta: float, steps: int) -> tuple[Flow, Params]:
@@ -164,15 +170,16 @@ def _links() -> list[Case]:
 
 def _four_dimensions() -> list[Case]:
   """SU(3) on 2^4 sites, where only samplers know the answer."""
-  beta, lattice = 5.0, (2, 2, 2, 2)
+  theory = Theory(nc=3, lattice=(2, 2, 2, 2), beta=5.0, num_flavours=0)
   measure = lambda u: {
     "plaquette": observables.mean_plaquette(u),
     "Polyakov loop^2": jnp.abs(observables.polyakov_loop(u)) ** 2,
   }
-  on = lambda name, kernel, known: chain(f"SU(3) in 4D, {name}", kernel, haar(3, lattice), measure, known, steps=100)
-  reference = on("heat bath", heatbath.make(beta, 1), {})
+  start = haar(theory.nc, theory.lattice)
+  on = lambda name, kernel, known: chain(f"SU(3) in 4D, {name}", kernel, start, measure, known, steps=100)
+  reference = on("heat bath", heatbath.make(theory.beta, 1), {})
   return [
     reference,
-    on("HMC", hmc.make(gauge.action(beta), 1.0, 8), reference.name),
-    on("link flow", link_flow.make(beta, 1, 1), reference.name),
+    on("HMC", hmc.make(theories.gauge_action(theory), 1.0, 8), reference.name),
+    on("link flow", link_flow.make(theory.beta, 1, 1), reference.name),
   ]

@@ -20,7 +20,6 @@ from flowqcd.runs import progress, session, theories
 from flowqcd.runs.theories import Theory
 from flowqcd.runs.tree import field
 from flowqcd.stages import measure, measure_files
-from flowqcd.theory import gauge
 from flowqcd.types import Array
 
 
@@ -89,7 +88,7 @@ def weights(model: zoo.Model, theory: Theory) -> Callable[[Array], dict[str, Arr
     z, logdet = flow.inverse(params, u)
     _, back = flow.forward(params, z)
     log_q = prior.log_prob(z) + logdet
-    log_w = theories.log_det(theory, u) - gauge.wilson(u, theory.beta) - log_q
+    log_w = theories.log_det(theory, u) - theories.gauge_value(theory, u) - log_q
     return {"log_q": log_q, "log_w": log_w, "closure": jnp.abs(back + logdet)}
 
   return one
