@@ -38,10 +38,12 @@ check: .venv/test.stamp
 slow: .venv/test.stamp
 	XLA_FLAGS="--xla_backend_optimization_level=3 $(XLA_FLAGS)" $(BIN)/python -m pytest -m slow $(FLAGS)
 
-# A hundred deliberate mistakes, each of which must fail the tests named beside it: an hour or two. WORD chooses by file.
+# More than a hundred deliberate mistakes, each of which must fail the tests named beside it: an hour or two. WORD chooses by
+# file, and FROM goes on from a number: make mutants FROM=22.
 WORD ?=
+FROM ?= 1
 mutants: .venv/test.stamp
-	$(BIN)/python tests/mutants.py $(WORD)
+	$(BIN)/python tests/mutants.py --from $(FROM) $(WORD)
 
 # Damaged copies of every kind of file, kills of every binary, full disks: an hour. PART is mutations, kills or disk.
 PART ?=
