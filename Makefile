@@ -25,14 +25,11 @@ paper-small: .venv/run.stamp
 test: check
 	$(BIN)/python -m pytest -n 2 --dist loadscope $(FLAGS)
 
-# The library itself, which others import: what lies below runs and stages.
-TYPED := $(addprefix flowqcd/,analysis flows io lattice mcmc models theory training distributed.py types.py)
-
 check: .venv/test.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/python tests/snippets.py README.md build/snippets
-	$(BIN)/pyright --pythonpath $(BIN)/python $(TYPED) build/snippets
+	$(BIN)/pyright --pythonpath $(BIN)/python flowqcd build/snippets
 
 # Statistical tests and large Jacobians, with programs optimised as users have them.
 slow: .venv/test.stamp

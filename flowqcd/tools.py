@@ -13,7 +13,7 @@ from flowqcd.stages import ensembles as stored
 
 def ensembles(argv: Sequence[str]) -> None:
   """Verify or repair what a run has stored, by the program's name and the words that follow it."""
-  flags.run_words(verify_or_repair, argv, stored.__doc__)
+  flags.run_words(verify_or_repair, argv, stored.__doc__ or "")
 
 
 def verify_or_repair(words: Sequence[str]) -> None:

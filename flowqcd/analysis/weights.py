@@ -10,13 +10,16 @@ it contains the sign problem. `average_phase` is that phase.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from flowqcd.analysis import statistics
+
+Logs = TypeVar("Logs", jax.Array, np.ndarray)
+"""Log weights, and what is computed of them by the same library."""
 
 _MIN_EFFECTIVE = 10  # below, a bootstrap error is itself known to worse than about 25%
 
@@ -32,7 +35,7 @@ class WeightDiagnosis(NamedTuple):
   messages: tuple[str, ...]
 
 
-def ess(log_w: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
+def ess(log_w: Logs) -> Logs:
   """Effective sample size per configuration, |sum w|^2 / (N sum |w|^2), at least 1/N for positive weights, at most 1.
 
   log_w: [..., N], the last axis runs over samples; returns real [...]. JAX arrays stay in JAX and may be
@@ -44,7 +47,7 @@ def ess(log_w: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
   return _square(xp.sum(w, axis=-1)) / (log_w.shape[-1] * xp.sum(_square(w), axis=-1))
 
 
-def log_mean_weight(log_w: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
+def log_mean_weight(log_w: Logs) -> Logs:
   """Log of the mean weight, log (1/N) sum w, an estimate of log Z for normalised q.
 
   log_w: [..., N], the last axis runs over samples; returns [...]. JAX or NumPy, like `ess`. NaN if

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from flowqcd.mcmc import hmc
@@ -30,7 +31,7 @@ class Annealed(NamedTuple):
 
 def make(
   action_at: Callable[[Array], Action],
-  couplings: Sequence[float] | Array,
+  couplings: Sequence[float] | np.ndarray | Array,
   kernel_at: Callable[[Array], Kernel] | None = None,
   transport: Callable[[Array, Array, Array], FlowResult] | None = None,
 ) -> Callable[[Key, Array, Array], Annealed]:
@@ -41,9 +42,9 @@ def make(
   invertible map f of the links before the weight is changed, which is then by e^{S_{k-1}(U) - S_k(f(U))} |det df/dU|. All
   stages are one program. Raises ValueError for less than two couplings, or actions with auxiliary fields.
   """
-  couplings = jnp.asarray(couplings, float)
-  if couplings.ndim != 1 or len(couplings) < 2:
-    raise ValueError(f"annealing needs a list of at least two couplings, not an array of shape {couplings.shape}")
+  path = jnp.asarray(couplings, float)
+  if path.ndim != 1 or len(path) < 2:
+    raise ValueError(f"annealing needs a list of at least two couplings, not an array of shape {path.shape}")
 
   if kernel_at is None:
     kernel_at = lambda coupling: hmc.make(action_at(coupling))
@@ -65,7 +66,7 @@ def make(
       state, info = kernel_at(new).step(key, hmc.State(moved.point))
       return (state.u, log_w), info
 
-    at = couplings.astype(real)
+    at = path.astype(real)
     items = (jax.random.split(key, len(at) - 1), at[:-1], at[1:])
     (u, log_w), info = lax.scan(stage, (u, jnp.asarray(log_w, real)), items)
     return Annealed(u, log_w, info)

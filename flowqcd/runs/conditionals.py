@@ -52,7 +52,7 @@ KINDS: Mapping[str, Kind] = {
 
 @dataclasses.dataclass(frozen=True)
 class _Choice:
-  """The model of pseudofermions at given links; plays no part where there are no quarks."""
+  """A kind of model, and what all kinds have; settings of each kind follow."""
 
   kind: str = field(
     "none", "none; hopping: from the hopping expansion; ptcn: the paper's networks; both: ptcn, then hopping."
@@ -73,9 +73,12 @@ class _Choice:
       raise ValueError("conditional.hasenbusch_mass needs conditional.even_odd = true")
 
 
-Conditional = tree.with_groups(
-  _Choice, "Conditional", {name: kind.config() for name, kind in KINDS.items() if kind.config}
-)
+_GROUPS = {name: kind.config() for name, kind in KINDS.items() if kind.config}
+
+
+@dataclasses.dataclass(frozen=True)
+class Conditional(tree.with_groups(_Choice, "_Choice", _GROUPS)):
+  """The model of pseudofermions at given links; plays no part where there are no quarks."""
 
 
 def has_model(choice: Conditional, theory: Theory) -> bool:

@@ -26,7 +26,7 @@ def _with_rectangles(c1: float) -> Kind:
   return Kind(
     lambda u, beta: gauge.improved(u, beta, c1),
     lambda beta, lines: gauge.action(beta, lines, c1),
-    gauge.plaquette_share(c1),
+    float(gauge.plaquette_share(c1)),
     lambda u, beta: gauge.of_rectangles(u, c1 * beta),
   )
 

@@ -23,7 +23,7 @@ KINDS: Mapping[str, Kind] = {
   "residual": residual.KIND,
 }
 
-GROUPS: Mapping[str, Any] = {kind.group: kind.config() for kind in KINDS.values() if kind.group}
+GROUPS: Mapping[str, Any] = {kind.group: kind.config() for kind in KINDS.values() if kind.group and kind.config}
 """Settings of all kinds, by the names of their groups."""
 
 

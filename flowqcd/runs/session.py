@@ -19,7 +19,7 @@ def start(compilation: str = "full", several_hosts: bool = False) -> None:
   compilation: full, or quick: programs compile in two thirds of the time and run slower. Raises ValueError on several
   hosts unless the stage runs there, and where JAX_PLATFORMS asks for devices that are not there.
   """
-  cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+  cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
   _add_xla_flag("--xla_force_host_platform_device_count", cores)
   if compilation == "quick":
     _add_xla_flag("--xla_backend_optimization_level", 0)
@@ -79,10 +79,10 @@ def _watch_compilation() -> None:
     return
   _imports.append(time.process_time())
 
-  def listen(event: str, duration: float, **kwargs: object) -> None:
+  def listen(event: str, duration_secs: float, **kwargs: str | int) -> None:
     if event.startswith("/jax/core/compile/"):
       now = time.monotonic()
-      _compilations.append((now - duration, now))
+      _compilations.append((now - duration_secs, now))
 
   jax.monitoring.register_event_duration_secs_listener(listen)
 

@@ -105,6 +105,11 @@ def flow_target(theory: Theory) -> trivializing.Target:
   return trivializing.pure_gauge(beta, len(theory.lattice))
 
 
+def plaquette_coupling(theory: Theory) -> float:
+  """The plaquettes' coupling in `flow_target`, that of the quarks' hopping terms included."""
+  return float(flow_target(theory).beta)
+
+
 def leading_action(theory: Theory, u: Array) -> Array:
   """The whole gauge action and the leading hopping terms of the quarks at links u, without constants: a scalar."""
   near, rest = trivializing.target_action(flow_target(theory), u), gauge_kind(theory).rest

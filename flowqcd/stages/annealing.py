@@ -65,9 +65,9 @@ class Course(NamedTuple):
   @property
   def ends(self) -> tuple[float, float]:
     """The first and the last coupling of plaquettes, those of the quarks' hopping terms included."""
-    return theories.flow_target(self.start).beta, theories.flow_target(self.end).beta
+    return theories.plaquette_coupling(self.start), theories.plaquette_coupling(self.end)
 
-  def lines_at(self, beta: Array) -> continuity.Lines:
+  def lines_at(self, beta: float | Array) -> continuity.Lines:
     """The quarks' winding lines at a coupling of the plaquettes; they go with it in proportion from start to end."""
     (s0, s1), lines = self.ends, [theories.flow_target(theory).lines for theory in (self.start, self.end)]
     if not any(lines[1]):
@@ -75,7 +75,7 @@ class Course(NamedTuple):
     rate = tuple((last - first) / (s1 - s0) for first, last in zip(*lines))
     return continuity.Lines(tuple(x + r * (beta - s0) for x, r in zip(lines[0], rate)), rate)
 
-  def action_at(self, beta: Array) -> Action:
+  def action_at(self, beta: float | Array) -> Action:
     """The action of the stage with this coupling of the plaquettes."""
     kind = theories.gauge_kind(self.end)
     return kind.make(beta / kind.plaquettes, self.lines_at(beta).at)

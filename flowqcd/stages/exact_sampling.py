@@ -21,12 +21,13 @@ Measurements = dict[str, Array]
 Estimates = dict[str, statistics.Estimate]
 Draw = Callable[[Key], Measurements]
 """One independent item: of a chain, means over a stream; of weighted samples, observables, and log_w among them."""
-
+Start = Callable[[Key], Array]
+"""Links [Nd, Nc, Nc, *L] that a chain starts from."""
 
 LATTICE = (4, 4)
 
 
-def haar(nc: int, lattice: sites.Extents) -> Draw:
+def haar(nc: int, lattice: sites.Extents) -> Start:
   """Haar-random links, where chains start."""
   return priors.haar(nc, lattice, jnp.complex128).sample
 
@@ -78,8 +79,8 @@ def _reweighted(found: Mapping[str, np.ndarray]) -> Estimates:
 def chain(
   name: str,
   kernel: Kernel,
-  start: Draw,
-  measure: Callable,
+  start: Start,
+  measure: Callable[[Array], Measurements],
   known: Mapping[str, float] | str,
   steps: int = 160,
   chunk: int = 16,

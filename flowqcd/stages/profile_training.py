@@ -110,7 +110,7 @@ def _convolutions(theory: Theory, layers: coupling.Config, precision: str) -> Ca
     def layer(total: Array, layer_params: Params) -> tuple[Array, None]:
       # The input depends on the layers before, so that its gradient is needed, as in the model.
       each = (jnp.sum(net.apply(p, x[: net.channels[0]] + total) ** 2) for net, p in zip(nets, layer_params))
-      return 1e-6 * sum(each), None
+      return 1e-6 * sum(each, jnp.zeros((), real)), None
 
     step = jax.checkpoint(layer) if layers.remat else layer
     return lax.scan(step, jnp.zeros((), real), params)[0]
@@ -125,13 +125,13 @@ def _convolution_operations(theory: Theory, layers: coupling.Config) -> float:
 
 
 def _determinant_operations(theory: Theory, training: Training, u: Array) -> float:
-  """Of the stochastic gradient at one configuration: CG and three more normal operators, counted by XLA."""
+  """Of the stochastic gradient at one configuration: CG and three more normal operators, as XLA counts, or 0."""
   operator_of, parities, mu0 = targets.noisy(theory, training)
   eta = pseudofermion.gaussian(jax.random.key(0), u, parities)
   apply = lambda u, eta: dirac.normal(operator_of(u), mu0).apply(eta)
   solve = jax.jit(lambda u, eta: solvers.cg(lambda x: apply(u, x), eta).iterations)
-  analysis = jax.jit(apply).lower(u, eta).compile().cost_analysis()
-  return training.num_noise * (int(solve(u, eta)) + 4) * analysis["flops"]
+  analysis = jax.jit(apply).lower(u, eta).compile().cost_analysis() or {}
+  return training.num_noise * (int(solve(u, eta)) + 4) * analysis.get("flops", 0.0)
 
 
 def _table(precision: str, size: int, params: Params, costs: dict[str, Cost], operations: dict) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+from typing import Any
 
 import numpy as np
 
@@ -105,7 +106,7 @@ def _description(theory: Theory) -> str:
   return f"SU({theory.nc}) on {'x'.join(map(str, theory.lattice))} at beta = {theory.beta}{quarks}"
 
 
-def _card(run: Run, theory: Theory, log: str, log_w: np.ndarray, **fields: object) -> zoo.Card:
+def _card(run: Run, theory: Theory, log: str, log_w: np.ndarray, **fields: Any) -> zoo.Card:
   # A card that is read has tuples where JSON has lists.
   plain = lambda value: tuple(value) if isinstance(value, list) else value
   return zoo.Card(

@@ -81,7 +81,7 @@ def pairs(data: Data, num_planes: int) -> dict[str, Pair]:
     "mean_plaquette": _pair(data, data.flow["mean_plaquette"], plaquette),
   }
   for name in ("polyakov", "energy"):
-    found[name] = _pair(data, data.flow[name].real, health.chain_mean(data.hmc[name].real))
+    found[name] = _pair(data, np.real(data.flow[name]), health.chain_mean(np.real(data.hmc[name])))
   if "charge" in data.flow:
     found["q2"] = _pair(data, data.flow["charge"] ** 2, health.chain_mean(data.hmc["charge"] ** 2))
   if "pion" in data.flow:
@@ -132,7 +132,12 @@ class DrawCurve(NamedTuple):
 
 
 def draw_curve(data: Data) -> DrawCurve:
-  """For 1, 2, 4, ... draws up to all; the mean over the disjoint groups that the stored draws make."""
+  """For 1, 2, 4, ... draws up to all; the mean over the disjoint groups that the stored draws make.
+
+  Raises ValueError for a run without draws.
+  """
+  if data.log_draws is None:
+    raise ValueError("a run without a model of pseudofermions has no draws")
   marginal = data.log_w_exact - data.flow_log_det
   total = data.log_draws.shape[1]
   draws = [*(2**i for i in range((total - 1).bit_length())), total]

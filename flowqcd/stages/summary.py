@@ -67,7 +67,7 @@ def _error_warnings(data: Data) -> list[str]:
   if data.log_draws is not None:
     found += [f"joint model: {text}" for text in trust.of_ess(data.log_w)]
   series = {"plaquette of all trajectories": data.trajectories["plaquette"]}
-  series |= {name: data.hmc[name].real for name in ("polyakov", "energy")}
+  series |= {name: np.real(data.hmc[name]) for name in ("polyakov", "energy")}
   if "charge" in data.hmc:
     series["topological charge squared"] = data.hmc["charge"] ** 2
   if "pion" in data.hmc:

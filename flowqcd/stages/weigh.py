@@ -74,8 +74,8 @@ def theory_of(card: zoo.Card, nc: int, lattice: tuple[int, ...], path: str) -> T
     raise ValueError(
       f"{path} has {nc} colours in {len(lattice)} dimensions, the model {card.nc} in {len(card.lattice)}"
     )
-  quarks = {"num_flavours": 2, "kappa": card.kappa} if card.kappa else {"num_flavours": 0}
-  return Theory(nc=nc, lattice=lattice, beta=card.beta, boundary=card.boundary, **quarks)
+  pure = Theory(nc=nc, lattice=lattice, beta=card.beta, boundary=card.boundary, num_flavours=0)
+  return dataclasses.replace(pure, num_flavours=2, kappa=card.kappa) if card.kappa else pure
 
 
 def weights(model: zoo.Model, theory: Theory) -> Callable[[Array], dict[str, Array]]:

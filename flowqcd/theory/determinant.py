@@ -68,7 +68,7 @@ def _even_odd(u: Array) -> bool:
 
 
 @precision.of_input
-def log_det(u: Array, kappa: float, boundary: Boundary | None = None, twisted_mass: float = 0.0) -> Array:
+def log_det(u: Array, kappa: float | Array, boundary: Boundary | None = None, twisted_mass: float = 0.0) -> Array:
   """Re ln det D = ln |det D|, D = 1 - kappa H; exact, by LU of the even/odd Schur complement where extents allow.
 
   u: [Nd, Nc, Nc, *L]. N_f = 2 has the weight e^{2 log_det}. boundary None: antiperiodic in time. Cost grows with V^3.
@@ -78,7 +78,7 @@ def log_det(u: Array, kappa: float, boundary: Boundary | None = None, twisted_ma
 
 
 @functools.partial(jax.jit, static_argnames="boundary")
-def _log_det(u: Array, kappa: float, boundary: Boundary, mu: float | None) -> Array:
+def _log_det(u: Array, kappa: float | Array, boundary: Boundary, mu: float | None) -> Array:
   if _even_odd(u):
     operator, shape = dirac.schur(u, kappa, boundary, 0.0 if mu is None else mu), _spinor_shape(u, 2)
   else:
@@ -88,13 +88,13 @@ def _log_det(u: Array, kappa: float, boundary: Boundary, mu: float | None) -> Ar
 
 
 @precision.of_input
-def log_det_regulated(u: Array, kappa: float, boundary: Boundary | None = None, mu0: float = 0.0) -> Array:
+def log_det_regulated(u: Array, kappa: float | Array, boundary: Boundary | None = None, mu0: float = 0.0) -> Array:
   """ln det(D D^dag + mu0) on the full lattice, exact. With mu0 = 0 it is 2 log_det."""
   return _log_det_regulated(u, kappa, dirac.phases(u, boundary), mu0)
 
 
 @functools.partial(jax.jit, static_argnames="boundary")
-def _log_det_regulated(u: Array, kappa: float, boundary: Boundary, mu0: float) -> Array:
+def _log_det_regulated(u: Array, kappa: float | Array, boundary: Boundary, mu0: float) -> Array:
   matrix = dense(dirac.wilson(u, kappa, boundary).apply, _spinor_shape(u, 1), u.dtype)
   return log_abs_det(matrix @ matrix.conj().T + mu0 * jnp.eye(len(matrix), dtype=matrix.dtype))
 

@@ -143,7 +143,7 @@ def _hermitian_pair(apply: Callable[[Array], Array], derivative: Callable[[Array
   return LinearOperator(apply, lambda psi: gamma5(apply(gamma5(psi))), derivative)
 
 
-def wilson(u: Array, kappa: float, boundary: Boundary | None = None) -> LinearOperator:
+def wilson(u: Array, kappa: float | Array, boundary: Boundary | None = None) -> LinearOperator:
   """D = 1 - kappa H on flat spinors psi [Ns, Nc, V]. u: [Nd, Nc, Nc, *L]. Wilson (1974), eq. 4.4."""
   lattice = sites.extents(u)
   links = hopping_links(u, boundary)
@@ -188,7 +188,7 @@ def untwist(psi: Array, mu: float | Array) -> Array:
   return twist(psi, -mu) / (1 + mu**2) if is_twisted(mu) else psi
 
 
-def twisted(u: Array, kappa: float, mu: float | Array, boundary: Boundary | None = None) -> LinearOperator:
+def twisted(u: Array, kappa: float | Array, mu: float | Array, boundary: Boundary | None = None) -> LinearOperator:
   """D + i mu gamma5 on flat spinors [Ns, Nc, V], mu in the normalisation of D = 1 - kappa H.
 
   (D + i mu gamma5)(D + i mu gamma5)^dag = D D^dag + mu^2. Frezzotti and Rossi, hep-lat/0306014: mu is 2 kappa times theirs.
@@ -202,7 +202,7 @@ def twisted(u: Array, kappa: float, mu: float | Array, boundary: Boundary | None
 
 
 def schur(
-  u: Array, kappa: float, boundary: Boundary | None = None, twisted_mass: float | Array = 0.0
+  u: Array, kappa: float | Array, boundary: Boundary | None = None, twisted_mass: float | Array = 0.0
 ) -> LinearOperator:
   """The even/odd Schur complement M = 1 - kappa^2 H_oe H_eo on odd sites, psi [Ns, Nc, V/2]; det M = det D.
 
@@ -225,7 +225,7 @@ def schur(
   return _hermitian_pair(lambda psi: psi - kappa**2 * to_odd.apply(to_even.apply(psi)), derivative)
 
 
-def _twisted_schur(u: Array, kappa: float, boundary: Boundary | None, mu: float | Array) -> LinearOperator:
+def _twisted_schur(u: Array, kappa: float | Array, boundary: Boundary | None, mu: float | Array) -> LinearOperator:
   to_even, to_odd = parity_blocks(u, boundary)
   lattice, v = sites.extents(u), sites.flatten(with_boundary(u, boundary))
   rho = (1 + mu**2) ** 0.5

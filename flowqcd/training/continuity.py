@@ -23,10 +23,13 @@ from flowqcd.types import Array
 
 
 class Terms(NamedTuple):
-  """Of one configuration: S or what stands for it, a scalar, and phi_k of W0 to W7 and of larger loops [8 + shapes]."""
+  """Of one configuration: S or what stands for it, a scalar, and phi_k of W0 to W7 and of larger loops [8 + shapes].
 
-  action: Array
-  loops: Array
+  Of samples, with their axes in front.
+  """
+
+  action: Array | np.ndarray
+  loops: Array | np.ndarray
 
 
 class Fit(NamedTuple):
@@ -69,7 +72,7 @@ def terms(u: Array, s: Array, shapes: tuple[str, ...] = (), lines: Lines | None 
   return Terms(-w0[0] / (2 * nc) + gauge.winding(u, lines.rate), jnp.concatenate(phi))
 
 
-def fit(couplings: Sequence[float], samples: Terms, degree: int = 3, cutoff: float | None = None) -> Fit:
+def fit(couplings: Sequence[float] | np.ndarray, samples: Terms, degree: int = 3, cutoff: float | None = None) -> Fit:
   """Polynomials f_k(s) from samples [n, N] and [n, N, loops] at n couplings.
 
   Minimises sum_n Var(r)/v_n, v_n from a fit without v_n, so that each coupling counts by what is left of it. Loops of one
@@ -102,7 +105,7 @@ def fit(couplings: Sequence[float], samples: Terms, degree: int = 3, cutoff: flo
   return Fit(found, y.var(axis=1), residual)
 
 
-def schedule(couplings: Sequence[float], residual: np.ndarray, stages: int) -> np.ndarray:
+def schedule(couplings: Sequence[float] | np.ndarray, residual: np.ndarray, stages: int) -> np.ndarray:
   """stages + 1 couplings from the first to the last: half of the stages uniform, half where sqrt(Var r) is large.
 
   What weights lose in a stage goes with its length squared times Var(r).

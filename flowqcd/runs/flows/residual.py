@@ -9,7 +9,7 @@ from flowqcd.types import Flow
 
 
 def _make(layers: residual.Config, theory: theories.Theory) -> Flow:
-  return residual.make(layers, theories.flow_target(theory).beta, theory.nc, theory.lattice)
+  return residual.make(layers, theories.plaquette_coupling(theory), theory.nc, theory.lattice)
 
 
 def _check(layers: residual.Config, theory: theories.Theory) -> None:
