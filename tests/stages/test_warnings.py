@@ -52,3 +52,8 @@ def test_comparisons_of_chains_show_them(length, warned):
   config = presets.PRESETS["su3_4d"]
   text = chain_report.markdown(config.theory, config.hmc, config.sweeps, 1.0, {"hmc": chain})
   assert ("**Warning:** HMC, plaquette: errors of chains may be too small" in text) == warned
+
+
+def test_a_run_without_draws_has_no_curve_of_them():
+  with pytest.raises(ValueError, match="has no draws"):
+    results.draw_curve(_data(100, 0.8, 40))
