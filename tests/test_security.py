@@ -22,10 +22,10 @@ LOADS = ("numpy.load", "numpy.lib.npyio.load", "numpy.lib.format.read_array", "n
 """They unpickle where the file has objects, unless told otherwise."""
 
 EXCEPTIONS = {
-  "flowqcd/runs/flows/custom.py": "importlib.import_module",
+  "flowqcd/runs/own.py": "importlib.import_module",
   "flowqcd/_lazy.py": "importlib.import_module",  # Of names in a list of the package's own.
 }
-"""The one place that runs what a name says, a flow of the user's own: see tests/runs/test_marginals.py."""
+"""The one place that runs what a name says, a flow or action of the user's own: see tests/runs/test_marginals.py."""
 
 
 def _is(name: str, listed: tuple[str, ...]) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from flowqcd.models import marginal
-from flowqcd.runs import families, priors, tree
+from flowqcd.runs import families, own, priors, tree
 from flowqcd.runs.families import Family
 from flowqcd.runs.flows import custom, residual, spectral, trivializing
 from flowqcd.runs.flows.kind import Kind
@@ -29,7 +29,7 @@ GROUPS: Mapping[str, Any] = {kind.group: kind.config() for kind in KINDS.values(
 
 def kind(name: str) -> Kind:
   """What a name means: an entry of the table, or the user's PACKAGE.MODULE:FUNCTION. Raises ValueError for neither."""
-  return custom.load(name) if custom.is_name(name) else tree.choose(KINDS, name, "marginal", "PACKAGE.MODULE:FUNCTION")
+  return custom.load(name) if own.is_name(name) else tree.choose(KINDS, name, "marginal", "PACKAGE.MODULE:FUNCTION")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from flowqcd.flows import trivializing
 from flowqcd.runs import gauge_actions
-from flowqcd.runs.tree import choose, field
+from flowqcd.runs.tree import field
 from flowqcd.theory import determinant
 from flowqcd.types import Action, Array
 
@@ -22,7 +22,9 @@ class Theory:
   lattice: tuple[int, ...] = field((4, 4, 4, 4), "Extents t,x,y,z (2D: t,x).")
   beta: float = field(1.0, "Gauge coupling of S = -(beta/Nc) [c0 sum Re tr P + c1 sum Re tr R], c0 = 1 - 8 c1.")
   gauge_action: str = field(
-    "wilson", "wilson: c1 = 0; or with rectangles, symanzik: c1 = -1/12; iwasaki: -0.331; dbw2: -1.4088."
+    "wilson",
+    "wilson: c1 = 0; with rectangles, symanzik: c1 = -1/12; iwasaki: -0.331; dbw2: -1.4088; or PACKAGE.MODULE:NAME, a "
+    "runs.gauge_actions.Kind.",
   )
   kappa: float = field(0.1, "Hopping parameter of the quarks.")
   num_flavours: int = field(2, "Degenerate quark flavours: 0 or 2.")
@@ -42,7 +44,7 @@ class Theory:
         f"theory.num_flavours must be 0, or 2 for degenerate Wilson quarks, not {self.num_flavours}: there are no 2+1 "
         "flavours and no clover term"
       )
-    choose(gauge_actions.KINDS, self.gauge_action, "theory.gauge_action")
+    gauge_actions.kind(self.gauge_action)
     if self.beta < 0:
       raise ValueError(f"theory.beta must not be negative, not {self.beta}")
     if self.num_flavours:
@@ -67,8 +69,8 @@ def num_planes(theory: Theory) -> int:
 
 
 def gauge_kind(theory: Theory) -> gauge_actions.Kind:
-  """The theory's entry in the table of gauge actions."""
-  return gauge_actions.KINDS[theory.gauge_action]
+  """The theory's gauge action, from the table or the user's own."""
+  return gauge_actions.kind(theory.gauge_action)
 
 
 def gauge_value(theory: Theory, u: Array) -> Array:

@@ -32,7 +32,7 @@ MUTANTS = [
   *of(
     "runs/marginals.py",
     "tests/runs/test_marginals.py",
-    ("custom.load(name) if custom.is_name(name) else ", ""),
+    ("custom.load(name) if own.is_name(name) else ", ""),
     ("priors.check(choice.prior, theory)", "pass"),
   ),
   *of(
