@@ -1,13 +1,11 @@
 """One checker for each contract of flowqcd.types, applied to every implementation."""
 
-import itertools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.linalg
 from fields import gauge_function, gauge_transform, translate
 
+from flowqcd.flows import contract
 from flowqcd.lattice import exponential, group, sites
 from flowqcd.mcmc import hmc
 
@@ -78,34 +76,6 @@ def laplacian(values, v):
   return (at(2 * h) + at(-2 * h) - 16 * (at(h) + at(-h)) + 30 * n * values(v)) / (12 * h * h)
 
 
-def log_jacobian(forward, u):
-  """ln |det| of a compiled map of links in group coordinates: U -> e^{x^a T^a} U on both sides. A dense matrix.
-
-  By central differences, which need no program but the map's own; short ones, for splines have kinks in their slopes.
-  """
-  u, h = np.asarray(u), 3e-6
-  nd, nc, lattice = u.shape[0], u.shape[1], sites.extents(u)
-  basis = np.asarray(group.basis(nc))
-  ends = [np.stack([scipy.linalg.expm(sign * h * t) for t in basis]) for sign in (1, -1)]
-  rows = lambda x: np.asarray(x).reshape(nd, nc, nc, -1)
-  adjoint = rows(forward(u)).conj().swapaxes(1, 2)
-  # <T^a, T^b>, whose inverse turns traces into coordinates.
-  gram = np.linalg.inv(np.einsum("aij,bij->ab", basis.conj(), basis).real)
-  columns = []
-  for mu, site in itertools.product(range(nd), np.ndindex(*lattice)):
-    at = (mu, slice(None), slice(None), *site)
-    for a in range(len(basis)):
-      images = []
-      for end in ends:
-        moved = u.copy()
-        moved[at] = end[a] @ u[at]
-        images.append(rows(forward(moved)))
-      slope = np.einsum("mijv,mjkv->mikv", (images[0] - images[1]) / (2 * h), adjoint)
-      traces = np.einsum("aij,mijv->amv", basis.conj(), slope).real
-      columns.append(np.einsum("ab,bmv->amv", gram, traces).ravel())
-  return np.linalg.slogdet(np.array(columns))[1]
-
-
 def check_flow(flow, params, z, round_trip=1e-10, jacobian=None, equivariance=1e-10, offset=None):
   """Round trip, both log-determinants, gauge and translation equivariance of a flow on links z.
 
@@ -129,7 +99,7 @@ def check_flow(flow, params, z, round_trip=1e-10, jacobian=None, equivariance=1e
   np.testing.assert_allclose(other, translate(u, offset), atol=equivariance)
   np.testing.assert_allclose(other_logdet, logdet, rtol=1e-10, atol=equivariance)
   if jacobian is not None:
-    dense = log_jacobian(lambda z: forward(params, z).point, z)
+    dense = contract.log_jacobian(lambda z: forward(params, z).point, z)
     assert abs(dense - logdet) < jacobian, f"dense {dense}, flow {logdet}"
 
 

@@ -6,6 +6,7 @@ from flowqcd._lazy import submodules
 
 if TYPE_CHECKING:
   from flowqcd.flows import (
+    contract,
     conv,
     coupling,
     family,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
   )
 
 __all__ = [
+  "contract",
   "conv",
   "coupling",
   "family",

@@ -4,12 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from checkers import check_flow, log_jacobian
+from checkers import check_flow
 from fields import initial, links, unit_links
 from programs import slow
 
 from flowqcd.analysis import weights
-from flowqcd.flows import trivializing
+from flowqcd.flows import contract, trivializing
 from flowqcd.lattice import sites
 from flowqcd.models import marginal, priors
 from flowqcd.theory import determinant, gauge
@@ -42,7 +42,7 @@ def test_dense_jacobian_in_four_dimensions():
   flow = _flow(2, (3, 3, 3, 3), steps=4)
   z = links(2, (3, 3, 3, 3))
   params, forward = _learned(flow), jax.jit(flow.forward)
-  dense = log_jacobian(lambda z: forward(params, z).point, z)
+  dense = contract.log_jacobian(lambda z: forward(params, z).point, z)
   assert abs(dense - forward(params, z).logdet) < 2e-3
 
 
@@ -53,7 +53,7 @@ def test_logdet_and_inverse_converge_at_fourth_order():
     params = _learned(flow)
     forward = jax.jit(lambda z, f=flow, p=params: f.forward(p, z))
     u, logdet = forward(z)
-    errors.append(abs(log_jacobian(lambda z, f=forward: f(z).point, z) - logdet))
+    errors.append(abs(contract.log_jacobian(lambda z, f=forward: f(z).point, z) - logdet))
     trips.append(np.abs(np.asarray(jax.jit(flow.inverse)(params, u).point) - np.asarray(z)).max())
   for series in (errors, trips):
     assert np.log2(series[0] / series[1]) > 3.4, series
