@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -139,21 +140,25 @@ def action(beta: float | Array, lines: LineCouplings = (), c1: float = 0.0) -> A
   def force(u: Array) -> Array:
     return loops_force(u) + winding_force(u, lines) if _present(lines, u.shape[0]) else loops_force(u)
 
-  whole = Action(
-    refresh=lambda key, u: Refreshed((), value(u), local(u)),
-    value=lambda u, fields: value(u),
-    force=lambda u, fields: force(u),
-    local=lambda u, fields: local(u),
-  )
-  return precision.of_links(whole)
+  return from_function(value, force, local)
 
 
-def from_function(function: ScalarFunction) -> Action:
-  """Any real function of the links as an action; the force is its Lie derivative by autodiff."""
+def from_function(
+  function: ScalarFunction,
+  force: Callable[[Array], Array] | None = None,
+  local: Callable[[Array], Any] | None = None,
+) -> Action:
+  """Any real function of the links as an action without auxiliary fields.
+
+  force: u -> T^a d^a S; None for the Lie derivative by autodiff. local: u -> a tree of arrays whose entries add up to S, as
+  of `Action`; None where S has no such form.
+  """
+  slope = group.lie_derivative(function) if force is None else force
   whole = Action(
-    refresh=lambda key, u: Refreshed((), function(u)),
+    refresh=lambda key, u: Refreshed((), function(u), None if local is None else local(u)),
     value=lambda u, fields: function(u),
-    force=lambda u, fields: group.lie_derivative(function)(u),
+    force=lambda u, fields: slope(u),
+    local=None if local is None else lambda u, fields: local(u),
   )
   return precision.of_links(whole)
 
