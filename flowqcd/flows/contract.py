@@ -42,8 +42,7 @@ def violations(flow: Flow, params: Params, z: AnyArray, seed: int = 0, dense: bo
     z = np.array(sites.unflatten(group.reunitarise(sites.flatten(jnp.asarray(z, complex))), lattice))
     u, logdet = jax.device_get(forward(params, z))
     back, back_logdet = jax.device_get(inverse(params, u))
-    g = np.asarray(group.haar(jax.random.key(seed), (nc, nc, int(np.prod(lattice))), np.dtype(complex)))
-    g = g.reshape(nc, nc, *lattice)
+    g = sites.unflatten(group.haar(jax.random.key(seed), (nc, nc, int(np.prod(lattice))), z.dtype), lattice)
     other, other_logdet = jax.device_get(forward(params, sites.gauge_transform(z, g)))
     far = lambda a, b: float(np.max(np.abs(a - b)))
     return Violations(
@@ -86,4 +85,4 @@ def log_jacobian(forward: Callable[[np.ndarray], Array], z: AnyArray) -> float:
 
 def _exponentials(x: np.ndarray) -> np.ndarray:
   """e^x of algebra elements [n, Nc, Nc]."""
-  return np.moveaxis(np.asarray(exponential.exp(np.moveaxis(x, 0, -1))), -1, 0)
+  return np.moveaxis(np.asarray(exponential.exp(jnp.asarray(np.moveaxis(x, 0, -1)))), -1, 0)
