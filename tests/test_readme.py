@@ -32,7 +32,9 @@ _EVERY = {
   "sampling.num_samples": "64", "sampling.batch": "32", "sampling.num_haar": "64", "coupling.layers": "8",
   "conditional.ptcn.layers": "8", "conditional.ptcn.hops": "2", "conditional.ptcn.copies": "2",
   "conditional.ptcn.trunk": "2",
-  "hmc.streams": "2", "hmc.trajectories": "40", "hmc.thin": "2", "hmc.thermalisation": "10", "measurement.flow_time": "0.1",
+  # As long as it takes streams to agree: shorter chains are refused.
+  "hmc.streams": "4", "hmc.trajectories": "400", "hmc.thin": "4", "hmc.thermalisation": "50",
+  "measurement.flow_time": "0.1",
 }  # fmt: skip
 """Two-dimensional U(1) and few of everything."""
 _TRAINED = _EVERY | {"training.num_steps": "1"}
@@ -47,7 +49,7 @@ SMALL: dict[tuple[str, str], dict[str, str]] = {
   # What is exported later has to be SU(3) in four dimensions.
   ("reproduce", "reproduce"): _EVERY | {
     "theory.nc": "3", "theory.lattice": "4,4,4,4", "theory.boundary": "-1,1,1,1", "theory.num_flavours": "0",
-    "sampling.num_samples": "8", "sampling.batch": "8", "hmc.trajectories": "20", "hmc.thermalisation": "2",
+    "sampling.num_samples": "32", "sampling.batch": "32", "hmc.trajectories": "160", "hmc.thermalisation": "20",
     "flow.order": "1",
   },
   ("reproduce", "paper_desktop"): _TRAINED,
@@ -58,7 +60,7 @@ SMALL: dict[tuple[str, str], dict[str, str]] = {
   ("run_hmc", ""): _EVERY,
   ("sample", "su3_4d"): _TRAINED | {"flow.steps": "8"},
   ("anneal", "su3_4d"): _ANNEALED,
-  ("compare_chains", "su3_4d"): _EVERY | {"theory.nc": "3", "hmc.trajectories": "60"},
+  ("compare_chains", "su3_4d"): _EVERY | {"theory.nc": "3", "hmc.trajectories": "60", "hmc.thin": "2"},
   ("profile_training", "paper"): _EVERY,
   ("check", ""): {},
   ("measure", ""): {"measurement.flow_time": "0.1", "compilation": "quick"},
