@@ -65,7 +65,7 @@ def _require_devices() -> None:
 
 
 def _platforms() -> str:
-  return jax.config.jax_platforms or "none"
+  return os.environ.get("JAX_PLATFORMS", "none")
 
 
 _compilations: list[tuple[float, float]] = []

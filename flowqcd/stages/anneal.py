@@ -135,7 +135,7 @@ def _conclude(where: pathlib.Path, moves: str, store: ensembles.Ensemble) -> dic
   with files.atomic(where / "annealed.png", overwrite=True) as handle:
     figures.log_weight_histogram(log_w).savefig(handle, format="png")
   progress.say(
-    f"{folder / 'annealed.json'}: ess {ess:.4f} ({numbers['ess_start']:.4f} at the start, "
+    f"{where / 'annealed.json'}: ess {ess:.4f} ({numbers['ess_start']:.4f} at the start, "
     f"{numbers['ess_path']:.4f} of the path), ln Z {numbers['log_z']:.4f} +- "
     f"{numbers['log_z_err']:.4f}, plaquette {numbers['mean_plaquette']:.5f} +- {numbers['mean_plaquette_err']:.5f}"
   )

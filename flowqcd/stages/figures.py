@@ -35,7 +35,7 @@ def draw(run: Run, theory: Theory, prior: Prior, num_bins: int, settings: Mappin
   drawn["log_weights"] = figures.log_weight_histogram(data.log_w)
   pairs = results.pairs(data, theories.num_planes(theory))
   if "pion" in pairs:
-    drawn["pion"] = figures.correlator(*pairs["pion"])
+    drawn["pion"] = figures.correlator(pairs["pion"].flow, pairs["pion"].hmc)
   if data.log_draws is not None:
     curve = results.draw_curve(data)
     drawn["draws"] = figures.ess_against_draws(curve.draws, curve.ess, float(weights.ess(data.log_w_exact)))

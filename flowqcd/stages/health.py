@@ -76,7 +76,7 @@ def of_hmc(theory: Theory, accepted: np.ndarray, delta_h: np.ndarray, plaquette:
   still = diagnosis.never_accepted
   if still:
     found.append(f"HMC streams {_listed(still)} never accepted a trajectory: raise hmc.steps or lower hmc.tau")
-  stalled = [s for s in np.flatnonzero(2 * diagnosis.longest_rejection > accepted.shape[1]) if s not in still]
+  stalled = [int(s) for s in np.flatnonzero(2 * diagnosis.longest_rejection > accepted.shape[1]) if s not in still]
   if stalled:
     found.append(
       f"HMC streams {_listed(stalled)} rejected for more than half their length in a row: raise hmc.steps or lower hmc.tau"
@@ -111,4 +111,4 @@ def of_metropolis(accepted: np.ndarray, series: np.ndarray) -> list[str]:
 
 
 def _listed(streams: Sequence[int]) -> str:
-  return ", ".join(str(int(s)) for s in streams)
+  return ", ".join(map(str, streams))
