@@ -169,7 +169,9 @@ def _convolve(group: _Group, weights: list[Array], x: Array) -> Array:
   basis, shifts = group.basis.astype(x.dtype), group.shifts.astype(x.dtype)
   kernel, *others = (jnp.swapaxes(weights[mu], 1, 2) for mu in group.directions)
   for w in others:
-    kernel = jnp.matmul(w, kernel[:, None], precision=lax.Precision.HIGHEST).reshape(-1, len(w[0]), kernel.shape[2])
+    # Not as products of small matrices: these do not compile for GPUs.
+    kernel = jnp.einsum("kop,jpi->jkoi", w, kernel, precision=lax.Precision.HIGHEST)
+    kernel = kernel.reshape(-1, *kernel.shape[2:])
   mixing = jnp.einsum("nbaj,joi->nboai", shifts, kernel, precision=lax.Precision.HIGHEST)
   y = _dot(mixing, _dot(basis, x, 0, 1), 1, 2)
   y = _dot(np.moveaxis(basis, -1, 0), y, 0, 2)
