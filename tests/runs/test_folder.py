@@ -172,9 +172,9 @@ def test_fields_that_are_newer_than_a_run_count_as_their_defaults(tmp_path):
 def test_fields_that_are_unknown_are_refused_by_name(tmp_path):
   config = _config(tmp_path / "run")
   record = _fill(config).folder / "config.json"
-  for value in (1, None):
-    _without(record, **{"theory.gravity": value})
-    with pytest.raises(ValueError, match=rf"\(theory.gravity: {value} there, no such field here\)"):
+  for name, value in (("theory.gravity", 1), ("theory.gravity", None), ("universe.age", 13.8)):
+    _without(record, "theory.gravity", **{name: value})
+    with pytest.raises(ValueError, match=rf"\({name}: {value} there, no such field here\)"):
       experiment.claim(config)
 
 

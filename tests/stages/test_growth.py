@@ -47,6 +47,10 @@ def _chain(run, trajectories):
 def test_a_chain_that_grows_is_the_chain_that_was_long_at_once(tmp_path):
   once = chains.series(_chain(_run(tmp_path / "once"), 46), "u")
   run = _run(tmp_path / "grown")
+  # Steps are counted from the start of the thermalisation, so that no two have one key.
+  key = lambda step, stream: jax.random.fold_in(jax.random.fold_in(run.key(20), step), stream)
+  added = np.array([[jax.random.uniform(key(4 + i, s), (), "float32") for i in (2, 3)] for s in range(3)]).sum(axis=1)
+  np.testing.assert_allclose((once[:, 1] - once[:, 0])[:, 0, 0, 0, 0, 0].real, added, rtol=1e-5)
   for trajectories, kept in ((16, 8), (30, 15), (46, 23)):
     store = _chain(run, trajectories)
     found = chains.series(store, "u")
