@@ -70,9 +70,9 @@ def _stages(
     return np.linspace(*course.ends, plan.stages + 1), None
   fit = annealing_path.fit(run, course, chunk)
   couplings = continuity.schedule(np.linspace(*course.ends, plan.nodes), fit.residual, plan.stages)
-  path = lambda steps: trivializing.path(fit.coefficients, course.end.lattice, steps, plan.loops)
+  path = trivializing.path(fit.coefficients, course.end.lattice, shapes=plan.loops)
   step_error.check_path(run, model, path, couplings, course.action_at, course.kernel_at, params, chunk)
-  return couplings, path(1)
+  return couplings, path
 
 
 def _sampler(

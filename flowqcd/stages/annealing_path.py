@@ -45,17 +45,19 @@ def _pilot(run: Run, course: Course, couplings: np.ndarray, chunk: int) -> conti
   def at_coupling(beta: Array, u: Array, key: Key) -> tuple[Array, tuple[continuity.Terms, Array]]:
     kernel = course.kernel_at(beta)
 
-    def move(u: Array, key: Key) -> tuple[Array, Array]:
+    measure = lambda u: continuity.terms(u, beta, plan.loops, course.lines_at(beta))
+    nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(measure, u))
+
+    # One loop over all moves: the program holds the kernel once.
+    def move(u: Array, item: tuple[Key, Array]) -> tuple[Array, tuple[continuity.Terms, Array]]:
+      key, is_used = item
       moved = kernel.step(key, hmc.State(u))
-      return moved.state.u, course.accepted(moved.info)
+      u = moved.state.u
+      return u, (jax.lax.cond(is_used, measure, lambda _: nothing, u), course.accepted(moved.info))
 
-    def measured(u: Array, key: Key) -> tuple[Array, tuple[continuity.Terms, Array]]:
-      u, accepted = move(u, key)
-      return u, (continuity.terms(u, beta, plan.loops, course.lines_at(beta)), accepted)
-
-    split = jax.random.split(key, plan.trajectories)
-    u, _ = jax.lax.scan(move, u, split[:-used])
-    return jax.lax.scan(measured, u, split[-used:])
+    items = (jax.random.split(key, plan.trajectories), jnp.arange(plan.trajectories) >= plan.trajectories - used)
+    u, found = jax.lax.scan(move, u, items)
+    return u, jax.tree.map(lambda x: x[-used:], found)
 
   advance = distributed.parallel_map(at_coupling, chunk, num_shared=1)
   u = jax.jit(jax.vmap(priors.haar(theory.nc, theory.lattice, run.dtype).sample))(

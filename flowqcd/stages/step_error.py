@@ -22,8 +22,8 @@ _NUM_CHECKED = 16
 _MOST_DEVIATION = 0.01
 """What the step error may do to ln w between samples; their weights are wrong by as much."""
 
-Path = Callable[[int], Callable[[Array, Array, Array], FlowResult]]
-"""Steps -> (u, old coupling, new one) -> the links carried along a fitted flow between couplings."""
+Path = Callable[[Array, Array, Array], FlowResult]
+"""(u, old coupling, new one) -> the links carried along a fitted flow between couplings, in one step."""
 
 
 def check_flow(run: Run, theory: Theory, links: marginals.Choice, params: Params, chunk: int) -> None:
@@ -63,7 +63,6 @@ def check_path(
   record = run.folder / "path_steps.json"
   if record.exists():
     return
-  coarse, fine = path(1), path(2)
 
   def difference(params: Params, key: Key) -> Array:
     first, second = jax.random.split(key)
@@ -71,10 +70,10 @@ def check_path(
 
     def stage(carry: tuple[Array, Array], item: tuple[Key, Array, Array]) -> tuple[tuple[Array, Array], None]:
       (u, total), (key, old, new) = carry, item
-      one, two = coarse(u, old, new), fine(u, old, new)
-      gain = lambda end: end.logdet - action_at(new).value(end.point, ())
-      state = kernel_at(new).step(key, hmc.State(one.point)).state
-      return (state.u, total + gain(one) - gain(two)), None
+      ends = _in_one_step_and_in_two(path, u, old, new)
+      one, two = ends.logdet - jax.lax.map(lambda point: action_at(new).value(point, ()), ends.point)
+      state = kernel_at(new).step(key, hmc.State(ends.point[0])).state
+      return (state.u, total + one - two), None
 
     at = jnp.asarray(couplings, u.real.dtype)
     items = (jax.random.split(second, len(couplings) - 1), at[:-1], at[1:])
@@ -82,6 +81,24 @@ def check_path(
 
   found = distributed.parallel_map(difference, chunk, num_shared=1)(params, _keys(run, 12))
   _conclude(found, record, f"annealing.stages = {len(couplings) - 1} are", "raise annealing.stages")
+
+
+def _in_one_step_and_in_two(path: Path, u: Array, old: Array, new: Array) -> FlowResult:
+  """The end of one step from old to new, and that of two half as long, stacked."""
+  middle = (old + new) / 2
+
+  # Three steps by one loop: the program holds the flow once, which is most of its compilation.
+  def step(carry: FlowResult, item: tuple[Array, Array, Array]) -> tuple[FlowResult, FlowResult]:
+    is_first, start, stop = item
+    before = jax.tree.map(lambda first, last: jnp.where(is_first, first, last), begin, carry)
+    end = path(before.point, start, stop)
+    end = FlowResult(end.point, before.logdet + end.logdet)
+    return end, end
+
+  begin = FlowResult(u, jnp.zeros((), u.real.dtype))
+  items = jnp.array([True, True, False]), jnp.stack([old, old, middle]), jnp.stack([new, middle, new])
+  _, ends = jax.lax.scan(step, begin, items)
+  return jax.tree.map(lambda x: x[jnp.array([0, 2])], ends)
 
 
 def _keys(run: Run, salt: int) -> Key:
