@@ -40,11 +40,11 @@ def test_transport_counts_with_its_log_determinant_and_its_image():
 
 
 @pytest.mark.parametrize(
-  "nc, beta, moves", [slow(1, 1.0, "hmc"), (3, 4.0, "hmc"), (2, 2.5, "heatbath"), slow(3, 4.0, "heatbath")]
+  "nc, beta, moves", [(1, 1.0, "hmc"), slow(3, 4.0, "hmc"), (2, 2.5, "heatbath"), slow(3, 4.0, "heatbath")]
 )
 def test_partition_function_and_plaquette_on_a_2d_torus(nc, beta, moves):
   """From Haar links, few and far from equilibrium: ln Z and the plaquette are exact all the same."""
-  count = 2048
+  count = 1024
   kernel_at = heatbath.make if moves == "heatbath" else lambda c: hmc.make(gauge.action(c), tau=1.0, steps=6)
   run = annealing.make(gauge.action, np.linspace(0.0, beta, 17), kernel_at)
 

@@ -35,7 +35,7 @@ def test_the_fresh_value_is_the_value():
 
 def test_plaquette_on_a_2d_torus():
   """A coarse flow: what it lacks in trivializing, acceptance makes up for."""
-  nc, beta = 2, 2.5
+  nc, beta = 1, 1.0
   flow, params = _flow(nc, beta, steps=1)
   kernel = hmc.make(flowed.action(gauge.action(beta), flow, params), tau=1.0, steps=3, integrator=integrators.OMELYAN2)
   starts = np.stack([links(nc, LATTICE, seed) for seed in range(32)])

@@ -24,7 +24,7 @@ def _starts(nc, lattice, streams, dtype=jnp.complex128):
 def test_plaquette_on_a_2d_torus(nc, beta, overrelaxation):
   exact = oracles.plaquette_2d(nc, beta, 16)
   kernel = heatbath.make(beta, overrelaxation)
-  error = check_kernel(kernel, _starts(nc, (4, 4), 64), jax.random.key(7), observables.mean_plaquette, exact, 250, 30)
+  error = check_kernel(kernel, _starts(nc, (4, 4), 64), jax.random.key(7), observables.mean_plaquette, exact, 120, 30)
   assert error < 0.003
 
 

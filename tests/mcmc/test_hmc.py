@@ -41,11 +41,11 @@ def test_reversible_with_forces_in_single_precision():
   assert 1e-9 < np.abs(force - exact).max() < 1e-3
 
 
-@pytest.mark.parametrize("nc, beta", [(1, 2.0), slow(2, 2.2), (3, 4.0)])
+@pytest.mark.parametrize("nc, beta", [(1, 2.0), (2, 2.2), slow(3, 4.0)])
 def test_plaquette_on_a_2d_torus(nc, beta):
   exact = oracles.plaquette_2d(nc, beta, 16)
   kernel = hmc.make(gauge.action(beta), tau=1.0, steps=10, integrator=integrators.OMELYAN2)
-  error = check_kernel(kernel, _starts(nc, (4, 4), 64), jax.random.key(nc), observables.mean_plaquette, exact, 250)
+  error = check_kernel(kernel, _starts(nc, (4, 4), 64), jax.random.key(nc), observables.mean_plaquette, exact, 150, 30)
   assert error < 0.004
 
 

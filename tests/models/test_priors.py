@@ -13,7 +13,7 @@ from flowqcd.theory import gauge, observables, torus
 LATTICE = (4, 4)
 
 
-@pytest.mark.parametrize("nc, beta", [(1, 1.5), slow(2, 2.0), (3, 3.0)])
+@pytest.mark.parametrize("nc, beta", [(1, 1.5), (2, 2.0), slow(3, 3.0)])
 def test_heat_bath_prior_has_the_exact_plaquette(nc, beta):
   prior = priors.heat_bath(beta, nc, LATTICE, jnp.complex128, sweeps=10)
   measure = jax.jit(jax.vmap(lambda key: observables.mean_plaquette(prior.sample(key))))
@@ -24,7 +24,7 @@ def test_heat_bath_prior_has_the_exact_plaquette(nc, beta):
 def test_density_is_the_boltzmann_weight_and_ln_z_is_relative():
   """Weights of an untrained flow from beta = 1 to 1.4 give the exact plaquette there, and ln Z(1.4) - ln Z(1)."""
   prior = priors.heat_bath(1.0, 2, LATTICE, jnp.complex128, sweeps=10)
-  flow = coupling.make(coupling.Config(layers=8, bins=4, net=conv.Config(hidden=(4,))), 2, LATTICE)
+  flow = coupling.make(coupling.Config(layers=2, bins=4, net=conv.Config(hidden=(4,))), 2, LATTICE)
   model = marginal.make(prior, flow)
   params = model.init(jax.random.key(0))
 

@@ -102,7 +102,7 @@ def test_schedule():
 
 def test_flows_between_stages_on_a_2d_torus():
   """ln Z is exact, and a few stages do what without flows would take many."""
-  beta, count = 4.0, 1024
+  beta, count = 4.0, 512
   nodes = np.linspace(0.0, beta, 6)
   fit = continuity.fit(nodes, _samples(nodes), degree=3)
   run = lambda transport: annealing.make(
