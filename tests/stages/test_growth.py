@@ -111,6 +111,21 @@ def test_samples_and_their_draws_grow(tmp_path):
       _samples(run, num, count)
 
 
+def test_weights_from_all_draws_have_these_in_the_place_of_the_determinant(tmp_path):
+  rng = np.random.default_rng(0)
+  log_w, log_det, log_draws, more = (rng.normal(size=shape) for shape in (3, 3, (3, 2), (3, 4)))
+  store = ensembles.Ensemble.create(tmp_path / "flow", {})
+  columns = {"log_w": log_w, "log_det": log_det, "log_draws": log_draws, "log_w_joint": np.zeros(3)}
+  store.append(columns, {"cpu_seconds": 1.0})
+  ensembles.Ensemble.create(tmp_path / "flow-draws", {}).append(
+    {"log_draw": more.ravel()}, {"sample": 0, "samples": 3, "draw": 2, "cpu_seconds": 1.0}
+  )
+  found = draws.read(store)
+  np.testing.assert_array_equal(found.log_draws, np.hstack([log_draws, more]))
+  mean = np.exp(found.log_draws).mean(axis=1)
+  np.testing.assert_allclose(found.log_w, log_w - log_det + np.log(mean), rtol=1e-12)
+
+
 def test_draws_stay_those_of_their_samples_after_a_repair(tmp_path):
   run = _run(tmp_path / "run")
   store = _samples(run, 8, 3)
