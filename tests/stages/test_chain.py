@@ -1,9 +1,11 @@
 """The whole chain on a small theory: its numbers, its files, kills, and folders of other configurations."""
 
+import dataclasses
 import json
 import os
 import pathlib
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,7 +13,9 @@ import time
 
 import numpy as np
 import pytest
+from programs import slow
 
+from flowqcd import commands, presets
 from flowqcd.io import ensembles
 from flowqcd.stages import report
 
@@ -50,6 +54,10 @@ def _run(environment, binary, folder, *flags):
   )
 
 
+def _config(folder):
+  return dataclasses.replace(presets.PRESETS["smoke"], output=str(folder))
+
+
 @pytest.fixture(scope="module")
 def finished(environment, tmp_path_factory):
   folder = tmp_path_factory.mktemp("runs") / "smoke"
@@ -83,30 +91,32 @@ def test_the_report_shows_what_was_found(finished):
     assert (finished / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
 
 
-def test_a_finished_run_is_found_finished(finished, environment):
+def test_a_finished_run_is_found_finished(finished):
   parts = sorted(finished.rglob("part-*.h5"))
   times = [p.stat().st_mtime_ns for p in parts]
   before = (finished / "summary.json").read_text()
-  assert _run(environment, "reproduce", finished).returncode == 0
+  commands.reproduce(_config(finished))
   assert [p.stat().st_mtime_ns for p in parts] == times
   assert (finished / "summary.json").read_text() == before
 
 
-def test_another_configuration_is_refused_by_name(finished, environment):
-  result = _run(environment, "reproduce", finished, "--config.theory.beta=1.5")
-  assert result.returncode == 2 and "theory.beta: 1.0 there, 1.5 here" in result.stderr
-  assert len(result.stderr.strip().splitlines()) == 1
+def test_another_configuration_is_refused_by_name(finished):
+  config = _config(finished)
+  with pytest.raises(ValueError, match="theory.beta: 1.0 there, 1.5 here"):
+    commands.reproduce(dataclasses.replace(config, theory=dataclasses.replace(config.theory, beta=1.5)))
 
 
-def test_histograms_can_be_binned_anew(finished, environment):
-  result = _run(environment, "make_figures", finished, "--config.measurement.bins=6")
-  assert result.returncode == 0, result.stderr
-  assert _run(environment, "make_figures", finished).returncode == 0
+def test_histograms_can_be_binned_anew(finished, tmp_path):
+  config = _config(shutil.copytree(finished, tmp_path / "copy"))
+  before = json.loads((finished / "summary.json").read_text())
+  found = commands.make_figures(
+    dataclasses.replace(config, measurement=dataclasses.replace(config.measurement, bins=6))
+  )
+  assert found["chi2_num_bins"] < before["chi2_num_bins"]
+  assert found["pion_flow"] == before["pion_flow"]
 
 
 def test_missing_measurements_are_named(finished, environment, tmp_path):
-  import shutil
-
   shutil.copytree(finished, tmp_path / "copy")
   last = sorted((tmp_path / "copy" / "flow-measured").glob("part-*.h5"))[-1]
   last.unlink()
@@ -114,12 +124,13 @@ def test_missing_measurements_are_named(finished, environment, tmp_path):
   assert result.returncode == 2 and "run `flowqcd measure`" in result.stderr
 
 
-def test_killed_anywhere_and_run_again_it_ends_the_same(finished, environment, tmp_path):
+@pytest.mark.parametrize("kills", [1, slow(3)])
+def test_killed_anywhere_and_run_again_it_ends_the_same(finished, environment, tmp_path, kills):
   rng, folder = random.Random(7), tmp_path / "smoke"
   count = lambda path: sum(len(names) for _, _, names in os.walk(path))
-  for third in range(3):
-    # At some point of each third of the work, by the files that are there, whatever the machine's speed.
-    enough = count(finished) * (third + rng.random()) / 3
+  for part in range(kills):
+    # At some point of each part of the work, by the files that are there, whatever the machine's speed.
+    enough = count(finished) * (part + rng.random()) / kills
     process = subprocess.Popen(
       _command("reproduce", folder), env=environment, cwd=ROOT,
       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,

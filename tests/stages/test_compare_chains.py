@@ -19,7 +19,7 @@ def _config(folder):
   return dataclasses.replace(
     base,
     theory=dataclasses.replace(base.theory, beta=4.0),
-    hmc=HMC(streams=4, trajectories=72, thermalisation=36, thin=3, tau=1.0, steps=5, integrator="omelyan2"),
+    hmc=HMC(streams=4, trajectories=48, thermalisation=16, thin=2, tau=1.0, steps=5, integrator="omelyan2"),
     measurement=dataclasses.replace(base.measurement, flow_time=0.2, chunk=8),
     precision="single",
     output=str(folder),
@@ -31,7 +31,7 @@ def test_chains_agree_and_go_on(tmp_path):
   found = commands.compare_chains(config)
   assert list(found) == ["hmc", "heatbath", "link_flow"]
   for chain in found.values():
-    assert chain["steps"] == 4 * 72 and 0.5 < chain["acceptance"] <= 1
+    assert chain["steps"] == 4 * 48 and 0.5 < chain["acceptance"] <= 1
     for name in ("plaquette", "q2"):
       difference = chain[name] - found["hmc"][name]
       error = math.hypot(chain[f"{name}_err"], found["hmc"][f"{name}_err"])

@@ -14,7 +14,7 @@ import pytest
 from flowqcd.io import metrics
 
 ROOT = pathlib.Path(__file__).parents[2]
-FLAGS = ["--config.marginal=spectral", "--config.theory.num_flavours=0"]
+FLAGS = ["--config.marginal=spectral", "--config.theory.num_flavours=0", "--config.coupling.layers=4"]
 
 
 def _command(binary, folder, *flags):
@@ -59,7 +59,7 @@ def test_another_volume_starts_from_these_parameters(finished, environment, tmp_
   flags = [start, "--config.theory.lattice=8x4", "--config.training.num_steps=0", "--config.sampling.num_haar=0"]
   result = _run(environment, *_command("sample", tmp_path / "a", *flags))
   assert result.returncode == 0, result.stderr
-  wrong = _run(environment, *_command("sample", tmp_path / "b", start, "--config.coupling.layers=4"))
+  wrong = _run(environment, *_command("sample", tmp_path / "b", start, "--config.coupling.layers=8"))
   assert wrong.returncode == 2 and "is of another model" in wrong.stderr
   missing = _run(environment, *_command("sample", tmp_path / "c", "--config.training.start_from=nowhere"))
   assert missing.returncode == 2 and "nowhere/checkpoints is no folder" in missing.stderr
