@@ -192,12 +192,14 @@ def test_interrupted_it_says_how_to_go_on(tmp_path):
     sys.executable, "-m", "experiments.run_hmc", "--preset=smoke", f"--config.output={tmp_path}/run",
     "--config.theory.num_flavours=0", "--config.hmc.trajectories=500000",
   ]  # fmt: skip
-  process = subprocess.Popen(command, env=environment, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+  # Where the tests run in the background of a shell, SIGINT is ignored, and children inherit that.
+  heard = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
+  process = subprocess.Popen(command, env=environment, cwd=ROOT, stderr=subprocess.PIPE, text=True, preexec_fn=heard)
   for line in process.stderr:
     if "hmc steps" in line:
       break
   process.send_signal(signal.SIGINT)
-  rest = process.stderr.read()
-  assert process.wait(timeout=60) == 130
+  _, rest = process.communicate(timeout=100)
+  assert process.returncode == 130
   assert rest.strip().splitlines()[-1] == "error: interrupted; the same command goes on from what is stored"
   assert "Traceback" not in rest

@@ -71,7 +71,7 @@ def test_a_chain_ends_with_its_own_status_after_a_whole_part(tmp_path):
     if "hmc steps" in line:
       break
   process.send_signal(signal.SIGTERM)
-  rest = process.stderr.read()
-  assert process.wait(timeout=60) == stopping.STATUS == 75
+  _, rest = process.communicate(timeout=100)
+  assert process.returncode == stopping.STATUS == 75
   assert rest.strip().splitlines()[-1] == "error: stopped by SIGTERM; the same command goes on from what is stored"
   assert set(ensembles.Ensemble.open(tmp_path / "run" / "hmc").states().values()) == {"ok"}
