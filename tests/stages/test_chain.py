@@ -109,9 +109,8 @@ def test_another_configuration_is_refused_by_name(finished):
 def test_histograms_can_be_binned_anew(finished, tmp_path):
   config = _config(shutil.copytree(finished, tmp_path / "copy"))
   before = json.loads((finished / "summary.json").read_text())
-  found = commands.make_figures(
-    dataclasses.replace(config, measurement=dataclasses.replace(config.measurement, bins=6))
-  )
+  commands.make_figures(dataclasses.replace(config, measurement=dataclasses.replace(config.measurement, bins=6)))
+  found = json.loads((tmp_path / "copy" / "summary.json").read_text())
   assert found["chi2_num_bins"] < before["chi2_num_bins"]
   assert found["pion_flow"] == before["pion_flow"]
 
