@@ -98,6 +98,6 @@ def test_other_theories_are_refused(tmp_path):
   ):
     with pytest.raises(ValueError, match=words):
       commands.compare_chains(dataclasses.replace(config, theory=dataclasses.replace(config.theory, **change)))
-  with pytest.raises(ValueError, match="leave 18 configurations a stream; at least 24"):
+  with pytest.raises(ValueError, match="leave 12 configurations a stream; at least 24"):
     commands.compare_chains(dataclasses.replace(config, hmc=dataclasses.replace(config.hmc, thin=4)))
   assert not (tmp_path / "run").exists()
