@@ -53,6 +53,10 @@ def on_torus(nc: int, beta: float) -> Torus:
   return Torus(Theory(nc=nc, lattice=LATTICE, beta=beta, num_flavours=0), known, measure)
 
 
+_STEPS = 3
+"""Of trivializing flows. With one, ln w of U(1) at beta = 1 is off by 0.06 between samples, and Q^2 by a percent."""
+
+
 def _torus(nc: int, beta: float) -> list[Case]:
   t, label = on_torus(nc, beta), f"SU({nc})" if nc > 1 else "U(1)"
   action, start = theories.gauge_action(t.theory), haar(nc, LATTICE)
@@ -67,17 +71,17 @@ def _torus(nc: int, beta: float) -> list[Case]:
     annealed(f"{label}, annealing, heat bath", t, heatbath.make),
   ]
   if nc == 3:
-    flow, params = _trivializing(nc, beta, 1)
+    flow, params = _trivializing(nc, beta, _STEPS)
     cases += [
       on("HMC, Omelyan 4", hmc.make(action, 1.0, 2, integrators.OMELYAN4)),
       on("link flow", link_flow.make(beta, 1, 1)),
       chain(f"{label}, HMC in a flow's variables", hmc.make(flowed.action(action, flow, params), 1.0, 3), start,
             lambda z: t.measure(flow.forward(params, z).point), t.known, steps=80),
     ]  # fmt: skip
-  cases += [of_flow(f"{label}, trivializing flow", t, *_trivializing(nc, beta, 3))]
+  cases += [of_flow(f"{label}, trivializing flow", t, *_trivializing(nc, beta, _STEPS))]
   weak = on_torus(nc, beta / 2)
   cases += [of_flow(f"{label}, residual flow", weak, *_residual(nc, beta / 2))]
-  return [*cases, independence(f"{label}, independence Metropolis", weak, *_trivializing(nc, beta / 2, 1))]
+  return [*cases, independence(f"{label}, independence Metropolis", weak, *_trivializing(nc, beta / 2, _STEPS))]
 
 
 def _action_at(t: Torus, beta: Array) -> Action:
