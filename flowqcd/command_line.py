@@ -24,14 +24,16 @@ def _configured(
   default: str,
   files: Callable[[Any, Sequence[str]], object] | None = None,
   suffix: str = "",
+  goes_on: bool = True,
 ) -> Callable[[Sequence[str]], None]:
   """A command whose settings are the tree, from this preset where none is named; files: what it does with words.
 
   suffix: of the presets' folders, for a command that is no part of the chain and has another theory as a rule.
+  goes_on: as of `flags.run`.
   """
   configs = {name: dataclasses.replace(x, output=x.output + suffix) for name, x in presets.PRESETS.items()}
   named = flags.Presets(configs, default, presets.LINES)
-  return lambda argv: flags.run(run, named, argv, words=files)
+  return lambda argv: flags.run(run, named, argv, words=files, goes_on=goes_on)
 
 
 COMMANDS: Mapping[str, Command] = {
@@ -58,7 +60,9 @@ COMMANDS: Mapping[str, Command] = {
     _configured(commands.compare_chains, "su3_4d", suffix="_chains"),
   ),
   "publish": Command("a file of each trained model, with a card", _configured(commands.publish, "su3_4d")),
-  "profile_training": Command("what a training step costs", _configured(commands.profile_training, "paper")),
+  "profile_training": Command(
+    "what a training step costs", _configured(commands.profile_training, "paper", goes_on=False)
+  ),
   "ensembles": Command("verify or repair what a run has stored", tools.ensembles),
   "check": Command("whether configuration files of any format are whole, and what they hold", tools.check),
   "export": Command("configurations of a run as files for other codes, with weights or as a chain", tools.export),

@@ -22,6 +22,11 @@ T = TypeVar("T")
 HELP = ("-h", "-help", "--help")
 
 
+_NOTHING_HALF = "nothing is half written"
+_INTERRUPTED = 130
+"""Status of what Ctrl-C has ended, as shells have it."""
+
+
 class Presets(NamedTuple):
   """Configurations by name, which of them is meant where none is named, and a line of help for each."""
 
@@ -63,11 +68,13 @@ def run(
   prefix: str = tree.PREFIX,
   doc: str | None = None,
   words: Callable[[Any, Sequence[str]], object] | None = None,
+  goes_on: bool = False,
 ) -> None:
   """Entry point of a program: parse flags, build the configuration, call main(config); help and errors as of `run_words`.
 
   argv: the program's name and what follows it. doc: of the program; None for that of main. words: called with the
-  configuration and the words that are no flags, where there are any; None refuses them.
+  configuration and the words that are no flags, where there are any; None refuses them. goes_on: main stores what it does
+  and goes on from there, so that signals need not end it at once.
   """
   names = define(presets, argv, prefix)
 
@@ -75,12 +82,13 @@ def run(
     if given and words is None:
       fail(f"unexpected argument '{given[0]}'; settings are flags, see --help")
     _join_hosts()
-    stopping.listen()
     config = from_flags(presets.configs, prefix)
     if given and words is not None:
       words(config, given)
-    else:
-      main(config)
+      return
+    if goes_on:
+      stopping.listen()
+    main(config)
 
   flags.DEFINE_string(
     "coordinator", None, "Several hosts: address:port of the first process; 'auto' on a known cluster."
@@ -90,12 +98,8 @@ def run(
   flags.DEFINE_float("coordinator_timeout", 300.0, "Several hosts: seconds to wait until all processes are there.")
   names += ["coordinator", "num_processes", "process_id", "coordinator_timeout"]
   docs = [inspect.cleandoc(text) for text in (doc or main.__doc__, words.__doc__ if words else None) if text]
-  again = "the same command goes on from what is stored"
+  again = "the same command goes on from what is stored" if goes_on else _NOTHING_HALF
   run_words(configured, argv, _described("\n\n".join(docs), presets.lines), names, again)
-
-
-_INTERRUPTED = 130
-"""Status of what Ctrl-C has ended, as shells have it."""
 
 
 def run_words(
@@ -103,14 +107,14 @@ def run_words(
   argv: Sequence[str],
   doc: str,
   names: Sequence[str] = (),
-  again: str = "nothing is half written",
+  again: str = _NOTHING_HALF,
 ) -> None:
   """Entry point of a program without a configuration: parse flags, call main(words that are no flags).
 
-  again: what to tell who has interrupted it, which ends with status 130, or stopped it by a signal of a cluster's, with
-  stopping.STATUS. Mistakes of the user (ValueError), file errors and
-  numerical failures (ArithmeticError: a solver or a training that did not converge) end in one line on stderr and exit
-  status 2. -h and --help show the doc and the flags of these names, and end with status 0.
+  again: what to tell who has interrupted it, which ends with status 130, or stopped it by a signal where it listens to
+  them, with stopping.STATUS. Mistakes of the user (ValueError), file errors and numerical failures (ArithmeticError: a
+  solver or a training that did not converge) end in one line on stderr and exit status 2. -h and --help show the doc and
+  the flags of these names, and end with status 0.
   """
 
   def guarded(words: Sequence[str]) -> None:

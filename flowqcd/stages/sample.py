@@ -35,8 +35,8 @@ class Sampling:
 
   def __post_init__(self) -> None:
     """Raise ValueError for settings that cannot sample."""
-    if min(self.num_samples, self.batch, self.chunk) < 1 or self.num_haar < 0:
-      raise ValueError("sampling.num_samples, batch and chunk must be at least 1, num_haar at least 0")
+    if self.num_samples < 2 or min(self.batch, self.chunk) < 1 or self.num_haar < 0:
+      raise ValueError("sampling.num_samples must be at least 2, batch and chunk at least 1, num_haar at least 0")
 
 
 def fill(

@@ -123,6 +123,15 @@ MUTANTS = [
     ("rows[:] = values[: len(rows)]", "rows[:] = values[-len(rows) :]"),
   ),
   *of(
+    "stages/step_error.py",
+    "tests/stages/test_anneal.py",
+    ("before.logdet + end.logdet)", "end.logdet)"),
+    ("jnp.stack([old, old, middle])", "jnp.stack([old, old, old])"),
+  ),
+  *of(
+    "runs/flags.py", "tests/runs/test_stopping.py", ("    if goes_on:\n      stopping", "    if True:\n      stopping")
+  ),
+  *of(
     "stages/costs.py",
     "tests/stages/test_growth.py",
     ("np.median(seconds / rows) * rows.sum()", "np.median(seconds) * len(rows)"),

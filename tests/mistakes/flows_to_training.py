@@ -99,6 +99,7 @@ MUTANTS = [
     "tests/models/test_joint.py",
     ("jax.nn.logsumexp(draws) - jnp.log(num_draws)", "jax.nn.logsumexp(draws) - 0 * jnp.log(num_draws)"),
     ("return -draw.action - draw.log_q", "return draw.action - draw.log_q"),
+    ("lax.map(one, first + jnp.arange", "lax.map(one, jnp.arange"),
   ),
   *of(
     "training/objectives.py",

@@ -75,3 +75,30 @@ def test_a_chain_ends_with_its_own_status_after_a_whole_part(tmp_path):
   assert process.returncode == stopping.STATUS == 75
   assert rest.strip().splitlines()[-1] == "error: stopped by SIGTERM; the same command goes on from what is stored"
   assert set(ensembles.Ensemble.open(tmp_path / "run" / "hmc").states().values()) == {"ok"}
+
+
+_PROGRAM = """
+import dataclasses, time
+from flowqcd.runs import flags
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  seed: int = 0
+
+def main(plan):
+  '''It stores nothing.'''
+  print("at work", flush=True)
+  time.sleep(60)
+
+flags.run(main, flags.Presets({"all": Plan()}, "all"), ["program"], prefix="")
+"""
+
+
+def test_a_program_that_could_not_go_on_ends_at_once():
+  environment = os.environ | {"PYTHONPATH": str(ROOT)}
+  process = subprocess.Popen(
+    [sys.executable, "-c", _PROGRAM], env=environment, cwd=ROOT, stdout=subprocess.PIPE, text=True
+  )
+  assert process.stdout.readline() == "at work\n"
+  process.send_signal(signal.SIGTERM)
+  assert process.wait(timeout=20) == -signal.SIGTERM

@@ -67,6 +67,7 @@ def test_a_reference_is_run_for_whoever_needs_it(monkeypatch, tmp_path):
   [
     ([0.5, -1.0, 1.2], True),
     ([4.6] + 200 * [0.1], False),
+    ([4.46] + 101 * [0.1], False),
     (30 * [1.8], False),
     ([np.nan], False),
     ([4.4] + 200 * [0.1], True),
