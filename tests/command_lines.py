@@ -39,8 +39,8 @@ def parse(words: list[str]) -> object:
   seen = []
   run, run_settings = flags.run, flags.run_settings
 
-  def recorded(main, presets, argv, prefix="config.", doc=None, words=None):
-    run(seen.append, presets, argv, prefix, doc or "", words and (lambda config, given: seen.append(config)))
+  def recorded(main, presets, argv, prefix="config.", doc=None, words=None, **rest):
+    run(seen.append, presets, argv, prefix, doc or "", words and (lambda config, given: seen.append(config)), **rest)
 
   with pytest.MonkeyPatch.context() as patch, _fresh_flags():
     patch.setattr(app, "run", lambda main, argv, flags_parser: main(flags_parser(argv)))
