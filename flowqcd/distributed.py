@@ -172,17 +172,17 @@ def parallel_map(function: Callable[..., Any], chunk: int, num_shared: int = 0) 
 
 
 def data_parallel(
-  gradient: Callable[..., tuple[Any, Any]],
+  terms: Callable[..., tuple[Any, Any]],
   chunk: int,
   fixed: Any = (),
   zeros: Callable[[Any], Any] = lambda params: jax.tree.map(jnp.zeros_like, params),
 ) -> Callable[[Any, Key], tuple[Any, Any]]:
-  """(params, keys [batch]) -> (mean gradient, per-item outputs [batch]), batch split over devices.
+  """(params, keys [batch]) -> (mean of terms, per-item outputs [batch]), batch split over devices.
 
-  gradient: (params, one item's key, *fixed) -> (gradient tree, output tree); fixed: further arguments, the same at every
-  step and item; zeros: params -> a gradient tree of zeros, for what is averaged in a gradient's place. Chunks are
-  accumulated, so that a batch may be larger than memory. Keys are this host's share; the mean and the outputs, which are
-  NumPy arrays, are of all hosts.
+  terms: (params, keys of some items [n], *fixed) -> (sum over these items, such as the gradient of their summed loss;
+  outputs [n]); fixed: further arguments, the same at every step and item; zeros: params -> a sum of no items, where it is
+  not like the parameters. Chunks are accumulated, so that a batch may be larger than memory. Keys are this host's share;
+  the mean and the outputs, which are NumPy arrays, are of all hosts.
   """
 
   def on_device(params: Any, keys: Key, *fixed: Any) -> tuple[Any, Any]:
@@ -192,9 +192,8 @@ def data_parallel(
     groups = keys.reshape((count // size, size, *keys.shape[1:]))
 
     def accumulate(total: Any, group: Key) -> tuple[Any, Any]:
-      gradients, outputs = jax.vmap(lambda key: gradient(params, key, *fixed))(group)
-      total = jax.tree.map(lambda t, g: t + jnp.sum(g, axis=0), total, gradients)
-      return total, outputs
+      found, outputs = terms(params, group, *fixed)
+      return jax.tree.map(jnp.add, total, found), outputs
 
     total, outputs = lax.scan(accumulate, zeros(params), groups)
     mean = lax.pmean(jax.tree.map(lambda t: t / count, total), _AXIS)

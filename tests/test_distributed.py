@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from flowqcd import distributed
+from flowqcd.training import objectives
 
 
 def test_there_are_four_devices():
@@ -35,7 +36,7 @@ def _gradient(params, key):
 def test_four_devices_give_the_gradient_of_one(chunk):
   params = {"a": jnp.arange(3.0), "b": jnp.ones(())}
   keys = distributed.item_keys(jax.random.key(1), 0, 0, 16)
-  mean, outputs = distributed.data_parallel(_gradient, chunk)(params, keys)
+  mean, outputs = distributed.data_parallel(objectives.of_samples(_gradient), chunk)(params, keys)
   one = jax.vmap(_gradient, (None, 0))(params, keys)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b.mean(axis=0), rtol=1e-14), mean, one[0])
   # Two programs may round the same normal numbers differently.

@@ -20,7 +20,7 @@ distributed.initialise_hosts(address, 2, process)
 
 from flowqcd.models import priors
 from flowqcd.stages import fitting
-from flowqcd.training import loop, optimizer
+from flowqcd.training import loop, objectives, optimizer
 
 found = {"on_first": distributed.on_first(lambda: 7)}
 found["from_first"] = np.asarray(distributed.from_first({"a": np.full(2, process + 3)})["a"]).tolist()
@@ -45,14 +45,13 @@ except ValueError as error:
   found["refused"] = [type(error).__name__, str(error)]
 
 
-def gradient(params, key):
-  x = jax.random.normal(key, params.shape)
-  value = jnp.sum((params - x) ** 2)
-  return 2 * (params - x), loop.Metrics(value, 0.0, True)
+def loss(params, key):
+  value = jnp.sum((params - jax.random.normal(key, params.shape)) ** 2)
+  return value, loop.Metrics(value, 0.0, True)
 
 transformation = optimizer.make(optimizer.Config(learning_rate=0.1, warmup=0))
 start = loop.initial_state(jax.random.key(1), jnp.ones(3), transformation)
-step = loop.make_step(gradient, transformation, 2)
+step = loop.make_step(objectives.of_loss(loss), transformation, 2)
 
 
 def trained(steps):
@@ -129,12 +128,13 @@ distributed.initialise_hosts(address, 2, process)
 from flowqcd.io import checkpoint
 from flowqcd.runs import stopping
 from flowqcd.stages import fitting
-from flowqcd.training import loop, optimizer
+from flowqcd.training import loop, objectives, optimizer
 
 stopping.listen()
 transformation = optimizer.make(optimizer.Config(learning_rate=0.1, warmup=0))
 start = loop.initial_state(jax.random.key(1), jnp.ones(3), transformation)
-taken = loop.make_step(lambda p, key: (p, loop.Metrics(jnp.sum(p), 0.0, True)), transformation, 2)
+loss = lambda p, key: (jnp.sum(p**2) / 2, loop.Metrics(jnp.sum(p), 0.0, True))
+taken = loop.make_step(objectives.of_loss(loss), transformation, 2)
 
 
 def step(state, batch):

@@ -45,7 +45,7 @@ def _marginal_gradient():
   setup = train_marginal.prepare(PAPER.seed, PAPER.theory, PAPER.links, PAPER.training, PAPER.optimizer)
   return objectives.reverse_kl(setup.model, targets.target(PAPER.theory, PAPER.training), True), (
     setup.state.params,
-    KEY,
+    KEY[None],
   )
 
 
@@ -55,7 +55,7 @@ def _conditional_gradient():
   links, fixed = _marginal(TRIVIALIZING)
   params = session.in_precision(model.init(jax.random.key(0)), jnp.dtype("complex64"))
   gradient = objectives.conditional_kl(train_conditional.proposals(PAPER.theory, links), model, 1, True)
-  return gradient, (params, KEY, fixed)
+  return gradient, (params, KEY[None], fixed)
 
 
 def _draws():

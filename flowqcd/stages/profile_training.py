@@ -50,7 +50,7 @@ def run(
   params, keys = setup.state.params, distributed.item_keys(jax.random.key(seed), 0, 0, size)
   target = targets.target(theory, training)
   gradient = objectives.reverse_kl(setup.model, target, training.path_gradient)
-  costs, operations = {"gradient of the loss": measure(jax.vmap(gradient, (None, 0)), params, keys)}, {}
+  costs, operations = {"gradient of the loss": measure(gradient, params, keys)}, {}
   if theory.num_flavours:
     u = jax.vmap(priors.haar(theory.nc, theory.lattice, session.dtype(training.precision)).sample)(keys)
     costs["determinant"] = measure(jax.vmap(jax.grad(target.gradient, 1)), keys, u)
@@ -80,7 +80,7 @@ def _conditional(
   model = conditionals.model(choice, theory, training.precision, training.mu0)
   params = session.in_precision(model.init(jax.random.key(seed)), dtype)
   progress.show(f"{sum(x.size for x in jax.tree.leaves(params))} parameters of the conditional model")
-  gradient = jax.vmap(objectives.conditional_kl(propose(dtype), model), (None, 0, None))
+  gradient = objectives.conditional_kl(propose(dtype), model)
   return measure(gradient, params, keys, session.in_precision(fixed, dtype))
 
 

@@ -97,13 +97,13 @@ def train(
   dtype = session.dtype(training.precision)
   rounded = session.in_precision(fixed, dtype)
   propose = proposals(theory, marginals.model(links, theory, dtype))
-  gradient = objectives.conditional_kl(propose, model, training.draws, training.path_gradient)
+  terms = objectives.conditional_kl(propose, model, training.draws, training.path_gradient)
   ends = itertools.accumulate(training.steps)
   task = fitting.Task(
     name="conditional",
     folder="conditional_checkpoints",
     setting="conditional_training.steps",
-    step=loop.make_step(gradient, transformation, training.chunk, limits.max_growth, fixed=(rounded,)),
+    step=loop.make_step(terms, transformation, training.chunk, limits.max_growth, fixed=(rounded,)),
     phases=tuple(fitting.Phase(end, batch) for end, batch in zip(ends, training.batches)),
     evaluate=_evaluation(run.key(10), theory, choice, training, propose, rounded),
     evaluate_every=training.evaluate_every,

@@ -86,8 +86,8 @@ def _step(
     terms = objectives.variance(setup.model, target)
     ends = {"zeros": objectives.variance_zeros, "finish": objectives.variance_gradient}
     return loop.make_step(terms, setup.transformation, training.chunk, training.max_growth, **ends)
-  gradient = objectives.reverse_kl(setup.model, target, training.path_gradient)
-  return loop.make_step(gradient, setup.transformation, training.chunk, training.max_growth)
+  terms = objectives.reverse_kl(setup.model, target, training.path_gradient)
+  return loop.make_step(terms, setup.transformation, training.chunk, training.max_growth)
 
 
 def _family_step(

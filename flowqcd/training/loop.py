@@ -100,7 +100,7 @@ def step_keys(state: State, batch: int, first: int = 0) -> Key:
 
 
 def make_step(
-  gradient: Callable[..., tuple[Params, Any]],
+  terms: Callable[..., tuple[Any, Any]],
   optimizer: optax.GradientTransformation,
   chunk: int,
   max_growth: float = 100.0,
@@ -110,12 +110,12 @@ def make_step(
 ) -> Callable[[State, int], tuple[State, Metrics]]:
   """(state, batch) -> the state after a step of that many samples over all hosts, and its metrics.
 
-  gradient: as of objectives.reverse_kl, for one sample; fixed: its arguments after the key. Where it gives other terms
-  than a gradient, zeros: params -> such terms that are zero, and finish: their mean -> the gradient. With the keys of
+  terms: objectives.Terms, in general a gradient; fixed: their arguments after the keys. Where they are other terms than a
+  gradient, zeros: params -> such terms that are zero, and finish: their mean -> the gradient. With the keys of
   `step_keys` a resumed run repeats an uninterrupted one bit for bit, on any number of devices up to rounding. Raises
   ValueError if devices do not divide the batch.
   """
-  mean_terms = distributed.data_parallel(gradient, chunk, fixed, **({} if zeros is None else {"zeros": zeros}))
+  mean_terms = distributed.data_parallel(terms, chunk, fixed, **({} if zeros is None else {"zeros": zeros}))
   update = make_update(optimizer, max_growth)
 
   def step(state: State, batch: int) -> tuple[State, Metrics]:

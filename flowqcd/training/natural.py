@@ -64,8 +64,8 @@ class Step(NamedTuple):
   kl: float
 
 
-def moments(model: Marginal, target: objectives.Target) -> Callable[[Params, Key], tuple[Moments, objectives.Outcome]]:
-  """(params, key) -> one sample's terms of Moments, and its log weight: what a batch is averaged over.
+def moments(model: Marginal, target: objectives.Target) -> objectives.Terms:
+  """Samples' terms of Moments, and their log weights.
 
   target.value must be the action itself: it enters the fit. The scores cost a gradient through the flow's inverse.
   """
@@ -79,7 +79,7 @@ def moments(model: Marginal, target: objectives.Target) -> Callable[[Params, Key
     s, w = score.astype(wide), log_w.astype(wide)
     return Moments(s, jnp.outer(s, s), s * w, w, w * w), objectives.Outcome(log_w)
 
-  return one
+  return objectives.of_samples(one)
 
 
 def solve(config: Config, means: Sequence[Moments]) -> Step | None:
@@ -123,15 +123,15 @@ def make_family_step(
   if not couplings:
     raise ValueError("a family is trained at one coupling or more, not none")
 
-  def term(both: tuple[Params, Any], key: Key) -> tuple[Moments, objectives.Outcome]:
+  def terms(both: tuple[Params, Any], keys: Key) -> tuple[Moments, objectives.Outcome]:
     params, coupling = both
-    return moments(*at(coupling))(params, key)
+    return moments(*at(coupling))(params, keys)
 
   def zeros(both: tuple[Params, Any]) -> Moments:
     size = ravel_pytree(both[0])[0].size
     return Moments(*(jnp.zeros(shape, float) for shape in ((size,), (size, size), (size,), (), ())))
 
-  mean_moments = distributed.data_parallel(term, chunk, zeros=zeros)
+  mean_moments = distributed.data_parallel(terms, chunk, zeros=zeros)
 
   def step(state: loop.State, batch: int) -> tuple[loop.State, loop.Metrics]:
     flat, unflatten = ravel_pytree(state.params)

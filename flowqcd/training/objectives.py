@@ -1,9 +1,12 @@
-"""Self-training losses: reverse Kullback-Leibler divergences of marginal and of conditional models, variance of log w."""
+"""Self-training losses: reverse Kullback-Leibler divergences of marginal and of conditional models, variance of log w.
+
+Each is given as Terms, what a step averages over its batch; `of_loss` makes them of a loss of one sample.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -33,6 +36,35 @@ class Outcome(NamedTuple):
   draw_variance: Array | None = None
 
 
+Terms = Callable[..., tuple[Any, Outcome]]
+"""(params, keys of n samples [n], *fixed) -> what is averaged, summed over these samples, such as the gradient of their
+losses; and their outcomes [n]. fixed: further arguments, the same for every sample."""
+
+
+def of_loss(loss: Callable[..., tuple[Array, Outcome]]) -> Terms:
+  """The gradient of the summed loss, from loss: (params, one sample's key, *fixed) -> (its value, its outcome).
+
+  One backward pass for all samples adds up the gradients of weights where they arise, while gradients of single samples
+  are as many trees of parameters to store and read again.
+  """
+
+  def summed(params: Params, keys: Key, *fixed: Any) -> tuple[Array, Outcome]:
+    values, outcomes = jax.vmap(lambda key: loss(params, key, *fixed))(keys)
+    return jnp.sum(values), outcomes
+
+  return jax.grad(summed, has_aux=True)
+
+
+def of_samples(one: Callable[..., tuple[Any, Outcome]]) -> Terms:
+  """The sum of one: (params, one sample's key, *fixed) -> (a tree of its terms, its outcome)."""
+
+  def terms(params: Params, keys: Key, *fixed: Any) -> tuple[Any, Outcome]:
+    each, outcomes = jax.vmap(lambda key: one(params, key, *fixed))(keys)
+    return jax.tree.map(lambda x: jnp.sum(x, axis=0), each), outcomes
+
+  return terms
+
+
 class Proposal(NamedTuple):
   """Links and ln(e^{-S_g}/q(U))."""
 
@@ -40,8 +72,8 @@ class Proposal(NamedTuple):
   log_w: Array
 
 
-def reverse_kl(model: Marginal, target: Target, path: bool = False) -> Callable[[Params, Key], tuple[Params, Outcome]]:
-  """(params, key) -> gradient of log q(U) + S(U) at one sample U = f(z), and the sample's log weight.
+def reverse_kl(model: Marginal, target: Target, path: bool = False) -> Terms:
+  """The gradient of log q(U) + S(U) at samples U = f(z), and their log weights.
 
   The mean over samples is the gradient of KL(q||p). path: leave out the score term d log q(U)/d params at fixed U, whose
   mean is zero but whose variance is not; the gradient then vanishes sample by sample once q = p. It costs one pass
@@ -55,7 +87,7 @@ def reverse_kl(model: Marginal, target: Target, path: bool = False) -> Callable[
     log_q = model.log_prob(lax.stop_gradient(params), sample.u) if path else sample.log_q
     return log_q + target.gradient(target_key, sample.u), Outcome(log_w)
 
-  return jax.grad(loss, has_aux=True)
+  return of_loss(loss)
 
 
 class Covariance(NamedTuple):
@@ -66,8 +98,8 @@ class Covariance(NamedTuple):
   log_w: Array
 
 
-def variance(model: Marginal, target: Target) -> Callable[[Params, Key], tuple[Covariance, Outcome]]:
-  """(params, key) -> one sample's terms of Covariance and its log weight, for `variance_gradient` of their means.
+def variance(model: Marginal, target: Target) -> Terms:
+  """Samples' terms of Covariance and their log weights, for `variance_gradient` of the means.
 
   Var(log w)/2 over samples that are held fixed is VarGrad, arXiv:2010.10436. Its gradient, -Cov(s, log w), is that of the
   reverse KL divergence with the best of constant baselines, and needs no derivative of the action; target.value must be
@@ -80,7 +112,7 @@ def variance(model: Marginal, target: Target) -> Callable[[Params, Key], tuple[C
     score = jax.grad(model.log_prob)(params, sample.u)
     return Covariance(score, jax.tree.map(lambda s: s * log_w.astype(s.dtype), score), log_w), Outcome(log_w)
 
-  return one
+  return of_samples(one)
 
 
 def variance_gradient(mean: Covariance) -> Params:
@@ -96,43 +128,49 @@ def variance_zeros(params: Params) -> Covariance:
 
 def conditional_kl(
   propose: Callable[[Params, Key], Proposal], model: Conditional, num_draws: int = 1, path: bool = False
-) -> Callable[[Params, Key, Params], tuple[Params, Outcome]]:
-  """(params, key, fixed) -> gradient of log q(phi|U) + S_pf(U, phi) at one draw of U and num_draws of phi, and log weights.
+) -> Terms:
+  """The gradient of log q(phi|U) + S_pf(U, phi) at draws of U, with num_draws of phi for each, and log weights.
 
-  The mean is the gradient of the joint model's KL(q||p) with the marginal model fixed. propose: (fixed, key) -> U and
-  ln(e^{-S_g}/q(U)), the marginal model's part of the weight; fixed: its parameters. Several draws share what the model
-  computes of U; the outcome's log w [num_draws] are those of single draws. arXiv:2208.03832, sec. 3.1.
+  The terms' one further argument is `fixed`, the marginal model's parameters. The mean is the gradient of the joint
+  model's KL(q||p) with the marginal model fixed. propose: (fixed, key) -> U and ln(e^{-S_g}/q(U)), the marginal model's
+  part of the weight. Several draws share what the model computes of U; the outcomes' log w [n, num_draws] are those of
+  single draws. arXiv:2208.03832, sec. 3.1.
 
   path: leave out the score term d log q(phi|U)/d params at fixed phi, as in `reverse_kl`. With phi = A z, the derivative
   by phi is then 2 ((D D^dag + mu0)^{-1} A - A^{-dag}) z, which vanishes draw by draw where A A^dag is the covariance of the
   action; with the score term its variance stays that of z z^dag - 1. It costs one pass through the inverse and back.
 
-  The outcome's draw_variance [num_draws] is |d ln w/dz|^2 / 4 over real and imaginary parts. For linear flows its mean is
-  the variance of ln w over draws at fixed links, sum (lambda - 1)^2 over the eigenvalues of A^dag (D D^dag)^{-1} A: a sum
-  over all modes for each draw, with far less noise than log w has, and twice the KL divergence once that is small.
+  The outcomes' draw_variance [n, num_draws] is |d ln w/dz|^2 / 4 over real and imaginary parts. For linear flows its mean
+  is the variance of ln w over draws at fixed links, sum (lambda - 1)^2 over the eigenvalues of A^dag (D D^dag)^{-1} A: a
+  sum over all modes for each draw, with far less noise than log w has, and twice the KL divergence once that is small.
   """
 
-  def gradient(params: Params, key: Key, fixed: Params) -> tuple[Params, Outcome]:
+  def prepare(params: Params, key: Key, fixed: Params) -> tuple[Proposal, Fields]:
     marginal_key, conditional_key = jax.random.split(key)
     proposal = lax.stop_gradient(propose(fixed, marginal_key))
     keys = jax.vmap(lambda i: jax.random.fold_in(conditional_key, i))(jnp.arange(num_draws))
-    z = lax.map(model.at(params, proposal.u).noise, keys)
+    return proposal, lax.map(model.at(params, proposal.u).noise, keys)
 
-    def loss(params: Params, z: Fields) -> tuple[Array, Array]:
-      at = model.at(params, proposal.u)
-      constant = model.at(lax.stop_gradient(params), proposal.u) if path else at
+  def losses(params: Params, proposal: Proposal, z: Fields) -> tuple[Array, Array]:
+    at = model.at(params, proposal.u)
+    constant = model.at(lax.stop_gradient(params), proposal.u) if path else at
 
-      def one(z: Fields) -> tuple[Array, Array]:
-        draw = at.image(z)
-        log_q = constant.log_prob(draw.phi) if path else draw.log_q
-        return log_q + draw.action, proposal.log_w - draw.action - draw.log_q
+    def one(z: Fields) -> tuple[Array, Array]:
+      draw = at.image(z)
+      log_q = constant.log_prob(draw.phi) if path else draw.log_q
+      return log_q + draw.action, proposal.log_w - draw.action - draw.log_q
 
-      values, log_w = lax.map(one, z)
-      return jnp.mean(values), log_w
+    values, log_w = lax.map(one, z)
+    return jnp.sum(values), log_w
 
-    (by_params, by_z), log_w = jax.grad(loss, argnums=(0, 1), has_aux=True)(params, z)
-    # The mean over draws has divided each one's derivative by their number.
-    lengths = precision.added(jnp.sum(jnp.abs(x.reshape(num_draws, -1)) ** 2, axis=1) for x in jax.tree.leaves(by_z))
-    return by_params, Outcome(log_w, num_draws**2 * lengths / 4)
+  def summed(params: Params, z: Fields, proposals: Proposal) -> tuple[Array, Array]:
+    values, log_w = jax.vmap(losses, (None, 0, 0))(params, proposals, z)
+    return jnp.sum(values), log_w
 
-  return gradient
+  def terms(params: Params, keys: Key, fixed: Params) -> tuple[Params, Outcome]:
+    proposals, z = jax.vmap(prepare, (None, 0, None))(params, keys, fixed)
+    (by_params, by_z), log_w = jax.grad(summed, argnums=(0, 1), has_aux=True)(params, z, proposals)
+    squares = (jnp.sum(jnp.abs(x.reshape(*log_w.shape, -1)) ** 2, axis=-1) for x in jax.tree.leaves(by_z))
+    return jax.tree.map(lambda g: g / num_draws, by_params), Outcome(log_w, precision.added(squares) / 4)
+
+  return terms

@@ -27,8 +27,7 @@ def test_marginal_gradient_compiles(kernel):
   nets = coupling.networks(config.coupling, config.theory.nc, config.theory.lattice)
   operations = 4 * config.coupling.layers * sum(net.operations for net in nets)
   keys = distributed.item_keys(jax.random.key(0), 0, 0, size)
-  run = jax.vmap(gradient, (None, 0))
-  kernel(run, setup.state.params, keys, items=size, operations=operations, target=Target("compile s", 60))
+  kernel(gradient, setup.state.params, keys, items=size, operations=operations, target=Target("compile s", 60))
 
 
 @pytest.mark.parametrize("path", [False, True], ids=["score", "path"])
@@ -43,6 +42,6 @@ def test_conditional_gradient_compiles(kernel, draws, path):
   params, fixed = (session.in_precision(m.init(jax.random.key(0)), jnp.complex64) for m in (model, links))
   run = objectives.conditional_kl(propose, model, draws, path)
   kernel(
-    run, params, distributed.item_keys(jax.random.key(0), 0, 0, 1)[0], fixed, items=draws,
+    run, params, distributed.item_keys(jax.random.key(0), 0, 0, 1), fixed, items=draws,
     operations=3 * ptcn.operations(config.conditional.ptcn, 3, config.theory.lattice), target=Target("compile s", 60),
   )  # fmt: skip

@@ -109,7 +109,8 @@ MUTANTS = [
       "log_q = model.log_prob(params, sample.u) if path",
     ),
     ("return log_q + draw.action, proposal.log_w", "return log_q - draw.action, proposal.log_w"),
-    ("num_draws**2 * lengths / 4", "num_draws * lengths / 2"),
+    ("precision.added(squares) / 4", "precision.added(squares) / (2 * num_draws)"),
+    ("lambda g: g / num_draws, by_params", "lambda g: g, by_params"),
     ("mean.log_w.astype(score.dtype) * score - cross", "cross - mean.log_w.astype(score.dtype) * score"),
   ),
   *of(

@@ -102,7 +102,7 @@ def test_gradient_of_the_loss_is_that_of_the_mean(choice):
   u, model = links(1, (4, 4)), _model(SCHWINGER, choice, mu0=1e-3)
   params = initial(model)
   propose = lambda fixed, key: objectives.Proposal(fixed, jnp.zeros(()))
-  gradient, _ = jax.jit(objectives.conditional_kl(propose, model))(params, jax.random.key(5), u)
+  gradient, _ = jax.jit(objectives.conditional_kl(propose, model))(params, jax.random.key(5)[None], u)
   seeds = iter(range(100))
   direction = jax.tree.map(lambda x: normal(x.shape, x.dtype, next(seeds)), params)
   key = jax.random.fold_in(jax.random.split(jax.random.key(5))[1], 0)
@@ -137,7 +137,7 @@ def test_path_gradients_vanish_at_the_optimum_and_have_the_mean_of_the_others():
 
   def gradients(c, path, n):
     run = objectives.conditional_kl(propose, model, 1, path)
-    one = lambda key: run((jnp.asarray(c),), key, u)[0][0]
+    one = lambda key: run((jnp.asarray(c),), key[None], u)[0][0]
     return np.asarray(jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(1), n)))
 
   assert np.abs(gradients(1.0, True, 16)).max() < 1e-6 < 1 < np.abs(gradients(1.0, False, 16)).max()
@@ -153,15 +153,17 @@ def test_draw_variance_is_that_of_log_w_at_fixed_links(path):
   """|(A^dag (D D^dag)^{-1} A - 1) z|^2, whose mean is the variance: here |0.44 z|^2; the hopping flow by many draws."""
   u, propose = links(1, (4, 4)), lambda fixed, key: objectives.Proposal(fixed, jnp.zeros(()))
   run = jax.jit(objectives.conditional_kl(propose, _scaled_operator(0.15), 2, path))
-  outcome = run((jnp.asarray(1.2),), jax.random.key(5), u)[1]
+  outcome = run((jnp.asarray(1.2),), jax.random.key(5)[None], u)[1]
   key = jax.random.split(jax.random.key(5))[1]
   z = [_scaled_operator(0.15).at((1.0,), u).noise(jax.random.fold_in(key, i))[0] for i in range(2)]
-  np.testing.assert_allclose(outcome.draw_variance, [0.44**2 * float(jnp.sum(jnp.abs(x) ** 2)) for x in z], rtol=1e-6)
+  np.testing.assert_allclose(
+    outcome.draw_variance[0], [0.44**2 * float(jnp.sum(jnp.abs(x) ** 2)) for x in z], rtol=1e-6
+  )
 
   model = _model(dataclasses.replace(SCHWINGER, kappa=0.22), "hopping")
   run = objectives.conditional_kl(propose, model, 2000, path)
-  outcome = jax.jit(run)(model.init(jax.random.key(0)), jax.random.key(6), u)[1]
-  log_w, found = np.asarray(outcome.log_w), np.asarray(outcome.draw_variance)
+  outcome = jax.jit(run)(model.init(jax.random.key(0)), jax.random.key(6)[None], u)[1]
+  log_w, found = np.asarray(outcome.log_w[0]), np.asarray(outcome.draw_variance[0])
   squares = (log_w - log_w.mean()) ** 2
   assert abs(found.mean() - squares.mean()) < 4 * squares.std() / 2000**0.5
   # What it is for: its own error is smaller by far.
@@ -174,7 +176,7 @@ def test_several_draws_are_the_mean_of_single_ones():
   propose = lambda fixed, key: objectives.Proposal(fixed, jnp.asarray(0.5))
   for path in (False, True):
     run = jax.jit(objectives.conditional_kl(propose, model, 3, path))
-    gradient, outcome = run(params, jax.random.key(5), u)
+    gradient, outcome = run(params, jax.random.key(5)[None], u)
     key = jax.random.split(jax.random.key(5))[1]
 
     def loss(params, i):
@@ -186,7 +188,7 @@ def test_several_draws_are_the_mean_of_single_ones():
     # Gradients have the first power of the solver's tolerance, 1e-6.
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), gradient, wanted)
     values = jax.jit(lambda p: jnp.stack([0.5 - loss(p, i) for i in range(3)]))(params)
-    np.testing.assert_allclose(outcome.log_w, values, rtol=1e-8)
+    np.testing.assert_allclose(outcome.log_w[0], values, rtol=1e-8)
 
 
 def test_training_lowers_the_loss_of_the_hopping_flow():

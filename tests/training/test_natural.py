@@ -31,9 +31,8 @@ def _state(model):
 
 
 def _mean(model, params, keys):
-  term = natural.moments(model, _target())
-  found, outcome = jax.jit(jax.vmap(term, (None, 0)))(params, keys)
-  return jax.tree.map(lambda x: x.mean(axis=0), found), outcome.log_w
+  found, outcome = jax.jit(natural.moments(model, _target()))(params, keys)
+  return jax.tree.map(lambda x: x / len(keys), found), outcome.log_w
 
 
 def test_a_step_in_a_model_whose_step_is_known():
@@ -107,7 +106,8 @@ def test_moments_are_those_of_the_score():
   spread = np.sqrt(np.diag(mean.square) / len(keys))
   moving = spread > 1e-6 * spread.max()  # Lines play no part here.
   assert np.all(np.abs(np.asarray(mean.score))[moving] < 5 * spread[moving])
-  gradient = jax.jit(jax.vmap(objectives.reverse_kl(model, _target(), path=True), (None, 0)))(params, keys)[0]
+  terms = objectives.reverse_kl(model, _target(), path=True)
+  gradient = jax.jit(jax.vmap(terms, (None, 0)))(params, keys[:, None])[0]
   gradient = np.asarray(gradient["deviation"]).reshape(len(keys), -1)
   covariance = np.asarray(mean.cross - mean.score * mean.log_w)
   error = np.sqrt(gradient.var(0) / len(keys)) + spread * np.std(log_w)
