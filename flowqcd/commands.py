@@ -36,7 +36,7 @@ def train_marginal(config: Experiment) -> Params:
 
   Writes training.jsonl, training.png and checkpoints/. With training.num_steps = 0 there is nothing to train.
   """
-  return _marginal(config, _begin(config, several_hosts=True))
+  return _marginal(*_begin(config, several_hosts=True))
 
 
 def train_conditional(config: Experiment) -> Trained:
@@ -44,7 +44,7 @@ def train_conditional(config: Experiment) -> Trained:
 
   Writes what train_marginal writes, and conditional.jsonl, conditional.png and conditional_checkpoints/.
   """
-  return _trained(config, _begin(config, several_hosts=True))
+  return _trained(*_begin(config, several_hosts=True))
 
 
 def sample(config: Experiment) -> Ensemble:
@@ -53,7 +53,7 @@ def sample(config: Experiment) -> Ensemble:
   Writes the ensemble flow/, flow_steps.json (what the integrator's steps do to weights) and haar.json (the ESS of plain
   reweighting).
   """
-  return _sampled(config, _begin(config))
+  return _sampled(*_begin(config))
 
 
 def run_hmc(config: Experiment) -> Ensemble:
@@ -61,7 +61,8 @@ def run_hmc(config: Experiment) -> Ensemble:
 
   Writes the ensemble hmc/: every thin-th configuration, and dH, acceptance and plaquette of all trajectories.
   """
-  return hmc_stage.run(_begin(config), config.theory, config.hmc)
+  config, run = _begin(config)
+  return hmc_stage.run(run, config.theory, config.hmc)
 
 
 def measure(config: Experiment) -> tuple[Ensemble, Ensemble]:
@@ -69,7 +70,7 @@ def measure(config: Experiment) -> tuple[Ensemble, Ensemble]:
 
   Writes the ensembles flow-measured/ and hmc-measured/, part by part beside those they belong to, and wilson_flow.json.
   """
-  return _measured(config, _begin(config))
+  return _measured(*_begin(config))
 
 
 def measure_files(config: Experiment, paths: Sequence[str]) -> list[files_stage.Row]:
@@ -92,7 +93,7 @@ def make_figures(config: Experiment) -> dict[str, Any]:
   Writes figure2, figure3, log_weights, pion and draws as PNG and PDF where there is something to show, summary.json and
   report.md. They are made anew from what is stored.
   """
-  return _figures(config, _begin(config))
+  return _figures(*_begin(config))
 
 
 def reproduce(config: Experiment) -> dict[str, Any]:
@@ -100,7 +101,7 @@ def reproduce(config: Experiment) -> dict[str, Any]:
 
   The same command after a kill finishes the run.
   """
-  run = _begin(config)
+  config, run = _begin(config)
   _measured(config, run)
   summary = _figures(config, run)
   progress.say(f"{session.startup_seconds():.1f} s of imports, traces and compilations")
@@ -116,7 +117,7 @@ def anneal(config: Experiment) -> dict[str, Any]:
   """
   course = annealing.course(config.theory, config.annealing, config.hmc)
   marginals.check(config.links, course.start)
-  run = _begin(config)
+  config, run = _begin(config)
   setup = marginal_stage.prepare(run.seed, course.start, config.links, config.training, config.optimizer)
   return anneal_stage.run(run, course, config.links, setup.state.params, config.sampling)
 
@@ -128,7 +129,8 @@ def compare_chains(config: Experiment) -> dict[str, Any]:
   of chains.json.
   """
   compare_stage.check(config.theory, config.hmc)
-  return compare_stage.run(_begin(config), config.theory, config.hmc, config.sweeps, config.measurement)
+  config, run = _begin(config)
+  return compare_stage.run(run, config.theory, config.hmc, config.sweeps, config.measurement)
 
 
 def publish(config: Experiment) -> list[zoo.Model]:
@@ -138,7 +140,8 @@ def publish(config: Experiment) -> list[zoo.Model]:
   ValueError for flows that cannot be published and unfinished runs, FileExistsError where a file is already there.
   """
   publish_stage.check(config.theory)
-  run, theory, links, training = _begin(config), config.theory, config.links, config.conditional_training
+  config, run = _begin(config)
+  theory, links, training = config.theory, config.links, config.conditional_training
   of_links = publish_stage.has_marginal(links, config.training)
   networks = publish_stage.has_conditional(config.conditional, theory, training)
   if not of_links and not networks:
@@ -161,6 +164,7 @@ def profile_training(config: Experiment) -> dict[str, profile_stage.Cost]:
   Prints a table; writes nothing.
   """
   session.start(config.compilation)
+  config = experiment.on_devices(config)
   return profile_stage.run(
     config.seed,
     config.theory,
@@ -172,9 +176,10 @@ def profile_training(config: Experiment) -> dict[str, profile_stage.Cost]:
   )
 
 
-def _begin(config: Experiment, several_hosts: bool = False) -> Run:
+def _begin(config: Experiment, several_hosts: bool = False) -> tuple[Experiment, Run]:
   session.start(config.compilation, several_hosts)
-  return experiment.claim(config)
+  config = experiment.on_devices(config)
+  return config, experiment.claim(config)
 
 
 def _marginal(config: Experiment, run: Run) -> Params:

@@ -6,6 +6,7 @@ index, never by the device that happens to run it, so results do not depend on h
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -103,6 +104,11 @@ def item_keys(key: Key, step: int | Array, first: int | Array, count: int) -> Ke
 
   They are raw key data, which pmap can split over devices; jax.random takes them like any key.
   """
+  return _item_keys(key, step, first, count)
+
+
+@functools.partial(jax.jit, static_argnums=3)  # One program instead of a dozen, at every step.
+def _item_keys(key: Key, step: int | Array, first: int | Array, count: int) -> Key:
   base = jax.random.fold_in(key, step)
   keys = jax.vmap(lambda i: jax.random.fold_in(base, i))(first + jnp.arange(count))
   return jax.random.key_data(keys)

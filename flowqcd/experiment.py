@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import pathlib
 from typing import Any
+
+import jax
 
 from flowqcd.runs import conditionals, folder, marginals, trajectories, tree
 from flowqcd.runs.conditionals import Conditional
@@ -52,6 +55,9 @@ class Experiment(tree.with_groups(_Model, "_Model", marginals.GROUPS)):
   measurement: Measurement = Measurement()
   precision: str = field("double", "Working precision: single or double.")
   compilation: str = field("full", "full, or quick: programs compile in two thirds of the time and run slower.")
+  accelerator_sites: int = field(
+    65_536, "Sites of configurations vectorised at once on a GPU or TPU, at least; with 0 the chunks hold there too."
+  )
   seed: int = field(2208, "Seed of all randomness.")
   output: str = field("runs/reproduce", "Folder of this run.")
   aside: bool = field(
@@ -64,6 +70,8 @@ class Experiment(tree.with_groups(_Model, "_Model", marginals.GROUPS)):
       raise ValueError(f"precision must be single or double, not '{self.precision}'")
     if self.compilation not in ("full", "quick"):
       raise ValueError(f"compilation must be full or quick, not '{self.compilation}'")
+    if self.accelerator_sites < 0:
+      raise ValueError(f"accelerator_sites must not be negative, not {self.accelerator_sites}")
     training.check(self.training, self.theory)
     marginals.check(self.links, self.theory)
     annealing.check(self.annealing, self.theory)
@@ -86,6 +94,20 @@ class Experiment(tree.with_groups(_Model, "_Model", marginals.GROUPS)):
 
 _OPERATIONAL = ("output", "aside", "measurement.bins", "measurement.extents")
 """Fields that do not change what a run computes and stores."""
+
+
+def on_devices(config: Experiment) -> Experiment:
+  """The configuration with chunks for the devices that are there.
+
+  On CPUs it is as it was: a few configurations fill a cache. Accelerators need many at once, `accelerator_sites` sites of
+  them at least. What is computed does not hang on chunks, but for rounding.
+  """
+  if jax.default_backend() == "cpu":
+    return config
+  least = config.accelerator_sites // math.prod(config.theory.lattice)
+  chunks = {path: value for path, value in tree.to_dict(config).items() if path.endswith(".chunk")}
+  del chunks["conditional.chunk"]  # Draws of each of so many configurations.
+  return tree.override(config, {path: str(max(value, least)) for path, value in chunks.items()}, "")
 
 
 def provenance(config: Experiment) -> dict[str, Any]:

@@ -6,6 +6,9 @@ parity p holds the site z = 2 z' + (sum of the other coordinates + p) mod 2.
 
 from __future__ import annotations
 
+import math
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -62,3 +65,12 @@ def shift(x: Array, lattice: Extents, mu: int, steps: int, parity: int) -> Array
     same = _offset(lattice, parity) == (0 if steps > 0 else 1)
     moved = jnp.where(same, field, moved)
   return moved.reshape(x.shape)
+
+
+def neighbours(lattice: Extents, mu: int, steps: int, parity: int) -> np.ndarray:
+  """Slots of the neighbours at distance steps, on the other parity, seen from the sites of `parity`: int [V/2].
+
+  x[..., neighbours(...)] is shift(x, ...).
+  """
+  with jax.ensure_compile_time_eval():
+    return np.asarray(shift(jnp.arange(math.prod(lattice) // 2), lattice, mu, steps, parity))

@@ -41,12 +41,16 @@ def merge(halves: Array, lattice: sites.Extents) -> Array:
 def sweep(key: Key, halves: Array, lattice: sites.Extents, update: Update) -> Swept:
   """Update every link once: direction by direction, even sites and then odd ones. One program for all of them."""
   nd = len(lattice)
-  staples = [lambda h, mu=mu, p=p: staple(h, lattice, mu, p) for mu in range(nd) for p in (0, 1)]
+  every = [lambda h, mu=mu, p=p: staple(h, lattice, mu, p) for mu in range(nd) for p in (0, 1)]
+  chosen = lambda h, i: lax.switch(i, every, h)
+  # An accelerator waits for the host at a switch, and gathers at no cost; a CPU the other way round.
+  gathered = lambda h, i: gathered_staple(h, lattice, i // 2, i % 2)
 
   def some_links(halves: Array, inputs: tuple[Array, Key]) -> tuple[Array, Any]:
     i, key = inputs
     mu, parity = i // 2, i % 2
-    new, info = update(key, halves[parity, mu], lax.switch(i, staples, halves))
+    sums = lax.platform_dependent(halves, i, cpu=chosen, default=gathered)
+    new, info = update(key, halves[parity, mu], sums)
     return halves.at[parity, mu].set(new), info
 
   return Swept(*lax.scan(some_links, halves, (jnp.arange(2 * nd), jax.random.split(key, 2 * nd))))
@@ -75,3 +79,22 @@ def staple(halves: Array, lattice: sites.Extents, mu: int, parity: int) -> Array
   return jnp.sum(above, axis=0) + sum(
     checkerboard.shift(below[i], lattice, nu, -1, parity) for i, nu in enumerate(axes)
   )
+
+
+def gathered_staple(halves: Array, lattice: sites.Extents, mu: Array, parity: Array) -> Array:
+  """The same with a direction and a parity that are data, by tables of neighbours: one program for all links."""
+  mul, adj, other = group.mul, group.adjoint, 1 - parity
+  directions = range(len(lattice))
+  table = lambda steps: jnp.asarray(
+    [[checkerboard.neighbours(lattice, nu, steps, p) for nu in directions] for p in (0, 1)]
+  )
+  ahead, behind = table(1), table(-1)  # [2, Nd, V/2]
+  axes = jnp.asarray([[nu for nu in directions if nu != skipped] for skipped in directions])[mu]
+  here, there = halves[parity], halves[other]
+  at = lambda links, index: jnp.take(links, index, axis=-1)
+  each = lambda links, index: jnp.take_along_axis(links, jnp.broadcast_to(index[:, None, None], links.shape), axis=-1)
+  tops = jnp.stack([at(there[mu], index) for index in ahead[parity, axes]])
+  above = mul(at(there[axes], ahead[parity, mu]), adj(mul(here[axes], tops)))
+  lower_sides = at(here[axes], ahead[other, mu])
+  below = mul(adj(mul(jnp.broadcast_to(there[mu], lower_sides.shape), lower_sides)), there[axes])
+  return jnp.sum(above + each(below, behind[parity, axes]), axis=0)

@@ -20,15 +20,24 @@ def dense(apply: Callable[[Array], Array], shape: tuple[int, ...], dtype: jnp.dt
   for extent in shape:
     n *= extent
   unit = lambda j: (jnp.arange(n) == j).astype(dtype).reshape(shape)
-  # Blocks of columns: one at a time wastes the vector units, all at once the cache.
-  columns = lax.map(lambda j: apply(unit(j)).reshape(n), jnp.arange(n), batch_size=min(n, 16))
-  return columns.T
+  # Blocks of columns: on a CPU one at a time wastes the vector units, and all at once the cache. Of an accelerator a few
+  # thousand are needed to fill it.
+  blocks = lambda size: lambda j: lax.map(lambda j: apply(unit(j)).reshape(n), j, batch_size=min(n, size))
+  return lax.platform_dependent(jnp.arange(n), cpu=blocks(16), default=blocks(4096)).T
 
 
-# LU of one matrix at a time: jaxlib's batched LU on CPUs waits for helpers in the thread pool that it runs in, and never
-# returns when as many devices as the pool has threads do so at once (jaxlib 0.10.2).
-_lu_log_abs_det = jax.custom_batching.sequential_vmap(lambda a: jnp.linalg.slogdet(a)[1])
-_lu_inverse = jax.custom_batching.sequential_vmap(jnp.linalg.inv)
+def _one_at_a_time(function: Callable[[Array], Array]) -> Callable[[Array], Array]:
+  """Of a batch of matrices one at a time on CPUs, all at once elsewhere.
+
+  jaxlib's batched LU on CPUs waits for helpers in the thread pool that it runs in, and never returns when as many devices
+  as the pool has threads do so at once (jaxlib 0.10.2).
+  """
+  single = jax.custom_batching.sequential_vmap(function)
+  return lambda a: lax.platform_dependent(a, cpu=single, default=function)
+
+
+_lu_log_abs_det = _one_at_a_time(lambda a: jnp.linalg.slogdet(a)[1])
+_lu_inverse = _one_at_a_time(jnp.linalg.inv)
 
 
 @jax.custom_jvp

@@ -17,6 +17,7 @@ def test_staples_of_halves(nc, lattice):
     whole = loops.flat_staple(sites.flatten(u), lattice, mu)
     for parity, half in enumerate(checkerboard.split(whole, lattice)):
       np.testing.assert_allclose(sweeps.staple(halves, lattice, mu, parity), half, atol=1e-13)
+      np.testing.assert_allclose(sweeps.gathered_staple(halves, lattice, mu, parity), half, atol=1e-13)
 
 
 def test_every_link_is_updated_once_with_staples_of_the_moment():

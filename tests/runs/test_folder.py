@@ -103,6 +103,23 @@ def test_what_hangs_on_a_setting(tmp_path, setting, value, bound):
   assert sorted(found) == sorted(bound)
 
 
+def test_chunks_are_for_cpus_and_accelerators_take_more(tmp_path, monkeypatch):
+  config = tree.override(
+    _config(tmp_path), {"theory.lattice": "8,8", "sampling.chunk": "2048", "conditional.chunk": "2"}, ""
+  )
+  assert experiment.on_devices(config) == config
+  monkeypatch.setattr("jax.default_backend", lambda: "gpu")
+  wide = experiment.on_devices(config)
+  assert (wide.training.chunk, wide.conditional_training.chunk, wide.measurement.chunk) == (1024, 1024, 1024)
+  assert wide.sampling.chunk == 2048 and wide.conditional.chunk == 2
+  run = experiment.run(config)
+  assert not [name for name in run.products if run.differing(name, experiment.provenance(wide))]
+  as_they_are = tree.override(config, {"accelerator_sites": "0"}, "")
+  assert experiment.on_devices(as_they_are) == as_they_are
+  with pytest.raises(ValueError, match="accelerator_sites must not be negative, not -1"):
+    tree.override(config, {"accelerator_sites": "-1"}, "")
+
+
 def test_phases_of_training_may_be_added(tmp_path):
   more = {"steps": "2,2,7", "batches": "16,16,8", "rates": "1e-3,5e-4,1e-4"}
   config = _config(tmp_path / "run")
