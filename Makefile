@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13; do \
 BIN := .venv/bin
 FLAGS ?=
 
-.PHONY: reproduce statistics paper paper-small test check slow mutants campaign coverage exactness bench bench-compare clean
+.PHONY: reproduce statistics paper paper-small test check slow mutants campaign coverage exactness compile-check bench bench-compare clean
 
 # The main job: flow against HMC at the paper's point, into runs/reproduce/. Killed, it goes on where it was.
 reproduce: .venv/run.stamp
@@ -55,6 +55,11 @@ coverage: .venv/run.stamp
 exactness: .venv/run.stamp
 	$(BIN)/python -m experiments.exactness $(FLAGS)
 
+# Every hot path by the compilers for an H100 and a TPU v5e, with neither there: ten minutes. PART is cuda or tpu, WORD a path.
+compile-check: .venv/compile.stamp
+	@for part in $(or $(PART),cuda tpu); do \
+	  PYTHONPATH=.:tests .venv/compile/bin/python tests/compile_check.py $$part $(WORD) || exit 1; done
+
 # Every hot kernel and end-to-end rate, optimised and with one device for one core, as users have them: a table, and
 # runs/bench/<time>.json. With more devices than cores the heat bath takes twice its time.
 bench: .venv/bench.stamp
@@ -81,6 +86,14 @@ bench-compare: .venv/bench.stamp
 .venv/test.stamp: .venv/pyvenv.cfg pyproject.toml
 	$(BIN)/python -m pip install --quiet -e '.[test]'
 	touch $@ .venv/run.stamp
+
+# An environment of its own, for the plugins change what JAX does at its start. Compiling needs none of CUDA's libraries.
+.venv/compile.stamp: .venv/test.stamp
+	$(PYTHON) -m venv .venv/compile
+	.venv/compile/bin/python -m pip install --quiet -e '.[test]' libtpu
+	.venv/compile/bin/python -m pip install --quiet --no-deps \
+	  $$($(BIN)/python -c 'import jax; print(*(f"jax-cuda12-{x}=={jax.__version__}" for x in ("plugin", "pjrt")))')
+	touch $@
 
 .venv/bench.stamp: .venv/pyvenv.cfg pyproject.toml
 	$(BIN)/python -m pip install --quiet -e '.[bench]'
