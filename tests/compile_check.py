@@ -37,7 +37,7 @@ _FREE = {
   "opt-barrier", "async-start", "async-done", "copy-done", "add-dependency",
 }  # fmt: skip
 """Instructions that start no kernel."""
-_INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?\S+ = (?:\([^=]*?\)|\S+) ([\w-]+)\(")
+_INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?\S+ = (?:\(.*?\)|\S+) ([\w-]+)\(")
 _CALLED = re.compile(
   r"(body|calls|to_apply|branch_computations|true_computation|false_computation)=(\{[^}]*\}|%?[\w.-]+)"
 )

@@ -19,7 +19,7 @@ TEXT = textwrap.dedent("""
     %g = f32[2]{0} custom-call(%f), custom_call_target="solve"
     ROOT %t = (s32[], f32[2]{0}) tuple(%x, %g)
   }
-  %condition (p: (s32[], f32[2])) -> pred[] {
+  %test (p: (s32[], f32[2])) -> pred[] {
     %p = (s32[], f32[2]{0}) parameter(0)
     ROOT %c = pred[] fusion(%p), kind=kLoop, calls=%inner
   }
@@ -28,8 +28,8 @@ TEXT = textwrap.dedent("""
   }
   ENTRY %main (a: f32[2]) -> f32[2] {
     %a = f32[2]{0} parameter(0)
-    %w = (s32[], f32[2]{0}) while(%a), condition=%condition, body=%body, backend_config={"known_trip_count":{"n":"5"}}
-    %v = (s32[], f32[2]{0}) while(%a), condition=%condition, body=%body
+    %w = (s32[], /*index=1*/f32[2]{0:T(8,128)}) while(%a), condition=%test, body=%body, backend_config={"known_trip_count":{"n":"5"}}
+    %v = (s32[], f32[2]{0}) while(%a), condition=%test, body=%body
     %y = f32[2]{0} conditional(%a), branch_computations={%short, %inner}
     ROOT %z = f32[2]{0} copy(%y)
   }
