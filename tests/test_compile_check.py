@@ -10,7 +10,7 @@ TEXT = textwrap.dedent("""
   HloModule m
   %inner (p: f32[2]) -> f32[2] {
     %p = f32[2]{0} parameter(0)
-    ROOT %sin.1 = f32[2]{0} sine(%p)
+    ROOT %sin.1 = f32[2]{0:T(8,128)} sine(%p)
   }
   %body (p: (s32[], f32[2])) -> (s32[], f32[2]) {
     %p = (s32[], f32[2]{0}) parameter(0)
@@ -28,7 +28,7 @@ TEXT = textwrap.dedent("""
   }
   ENTRY %main (a: f32[2]) -> f32[2] {
     %a = f32[2]{0} parameter(0)
-    %w = (s32[], /*index=1*/f32[2]{0:T(8,128)}) while(%a), condition=%test, body=%body, backend_config={"known_trip_count":{"n":"5"}}
+    %w = (s32[], /*index=1*/f32[2]{0}) while(%a), condition=%test, body=%body, backend_config={"known_trip_count":{"n":"5"}}
     %v = (s32[], f32[2]{0}) while(%a), condition=%test, body=%body
     %y = f32[2]{0} conditional(%a), branch_computations={%short, %inner}
     ROOT %z = f32[2]{0} copy(%y)
