@@ -1,6 +1,7 @@
 """What each command does with a configuration: stages in their order, each with what it needs of the tree.
 
-Every command goes on from what it finds in the run's folder.
+Every command goes on from what it finds in the run's folder. All but `measure_files` and `profile_training` run on several
+hosts too, with the same results; the folder is the first process's.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from flowqcd import experiment, presets
+from flowqcd import distributed, experiment, presets
 from flowqcd.experiment import Experiment
 from flowqcd.io.ensembles import Ensemble
 from flowqcd.models import joint, zoo
@@ -32,19 +33,19 @@ from flowqcd.types import Params
 
 
 def train_marginal(config: Experiment) -> Params:
-  """Train the flow of the links, or go on training, also on several hosts.
+  """Train the flow of the links, or go on training.
 
   Writes training.jsonl, training.png and checkpoints/. With training.num_steps = 0 there is nothing to train.
   """
-  return _marginal(*_begin(config, several_hosts=True))
+  return _marginal(*_begin(config))
 
 
 def train_conditional(config: Experiment) -> Trained:
-  """Train the flow of the links, then the model of pseudofermions on links of it, also on several hosts.
+  """Train the flow of the links, then the model of pseudofermions on links of it.
 
   Writes what train_marginal writes, and conditional.jsonl, conditional.png and conditional_checkpoints/.
   """
-  return _trained(*_begin(config, several_hosts=True))
+  return _trained(*_begin(config))
 
 
 def sample(config: Experiment) -> Ensemble:
@@ -136,8 +137,9 @@ def compare_chains(config: Experiment) -> dict[str, Any]:
 def publish(config: Experiment) -> list[zoo.Model]:
   """Trained models as files with cards, for `flowqcd.models.zoo.load`, with the ESS of this run's samples.
 
-  Writes model.safetensors, the flow of the links, and conditional.safetensors, the model of pseudofermions. Raises
-  ValueError for flows that cannot be published and unfinished runs, FileExistsError where a file is already there.
+  Writes model.safetensors, the flow of the links, and conditional.safetensors, the model of pseudofermions. On several
+  hosts the first process returns them. Raises ValueError for flows that cannot be published and unfinished runs,
+  FileExistsError where a file is already there.
   """
   publish_stage.check(config.theory)
   config, run = _begin(config)
@@ -148,14 +150,19 @@ def publish(config: Experiment) -> list[zoo.Model]:
     raise ValueError(
       "only a trivializing or spectral flow from Haar links, or PTCNs alone, that this run has trained can be published"
     )
-  store = publish_stage.samples(run, config.sampling.num_samples)
-  models, params = [], _trained(config, run)  # As sampling has used them, rounded where that was asked for.
-  if of_links:
-    models.append(publish_stage.marginal(run, theory, links, config.training, store, params.marginal))
-  if networks:
-    model = publish_stage.conditional(run, theory, links, config.conditional, training, store, params.conditional)
-    models.append(model)
-  return models
+  store = distributed.on_first(lambda: publish_stage.samples(run, config.sampling.num_samples))
+  params = _trained(config, run)  # As sampling has used them, rounded where that was asked for.
+
+  def written() -> list[zoo.Model]:
+    models = []
+    if of_links:
+      models.append(publish_stage.marginal(run, theory, links, config.training, store, params.marginal))
+    if networks:
+      model = publish_stage.conditional(run, theory, links, config.conditional, training, store, params.conditional)
+      models.append(model)
+    return models
+
+  return distributed.on_first(written) or []
 
 
 def profile_training(config: Experiment) -> dict[str, profile_stage.Cost]:
@@ -176,8 +183,8 @@ def profile_training(config: Experiment) -> dict[str, profile_stage.Cost]:
   )
 
 
-def _begin(config: Experiment, several_hosts: bool = False) -> tuple[Experiment, Run]:
-  session.start(config.compilation, several_hosts)
+def _begin(config: Experiment) -> tuple[Experiment, Run]:
+  session.start(config.compilation, several_hosts=True)
   config = experiment.on_devices(config)
   return config, experiment.claim(config)
 
@@ -227,4 +234,5 @@ def _measured(config: Experiment, run: Run) -> tuple[Ensemble, Ensemble]:
 
 
 def _figures(config: Experiment, run: Run) -> dict[str, Any]:
-  return figures.draw(run, config.theory, config.prior, config.measurement.bins, tree.to_dict(config))
+  settings = tree.to_dict(config)
+  return distributed.shared(lambda: figures.draw(run, config.theory, config.prior, config.measurement.bins, settings))

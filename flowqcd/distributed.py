@@ -2,13 +2,21 @@
 
 Work is split along one leading axis of independent items (samples, streams). Randomness is keyed by an item's global
 index, never by the device that happens to run it, so results do not depend on how many devices there are.
+
+On several hosts all processes run the same program, and each has the results of all items. The disk is the first
+process's: what is read there reaches all by `shared`, and `on_first` writes. The others need not see it.
 """
 
 from __future__ import annotations
 
 import functools
+import json
+import os
+import sys
 import threading
-from collections.abc import Callable
+import time
+import typing
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import jax
@@ -20,9 +28,12 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from flowqcd.types import Array, Key
 
+T = TypeVar("T")
 Tree = TypeVar("Tree")
 _AXIS = "devices"
 _FOREVER = 10**6  # Seconds; JAX keeps them as milliseconds in 32 bits.
+_SILENCE = 45
+"""Seconds without a sign of life from a process after which JAX ends all others; a closed connection is seen at once."""
 
 
 def initialise_hosts(
@@ -42,7 +53,9 @@ def initialise_hosts(
 
   def join() -> None:
     try:
-      jax.distributed.initialize(coordinator, num_processes, process_id, initialization_timeout=_FOREVER)
+      jax.distributed.initialize(
+        coordinator, num_processes, process_id, initialization_timeout=_FOREVER, heartbeat_timeout_seconds=_SILENCE
+      )
     except BaseException as error:  # Raised again by the caller.
       raised.append(error)
 
@@ -59,6 +72,16 @@ def initialise_hosts(
     raise raised[0]
 
 
+def leave(status: int) -> typing.NoReturn:
+  """End this process of several at once. An ordinary exit waits for the others, some of which may be gone."""
+  sys.stdout.flush()
+  sys.stderr.flush()
+  if is_first_process():
+    # The others are told of its end, whatever they are at: they first have time to say what they know.
+    time.sleep(2)
+  os._exit(status)
+
+
 def is_first_process() -> bool:
   """True on the one process that writes files."""
   return jax.process_index() == 0
@@ -68,19 +91,32 @@ class FirstProcessError(ValueError):
   """The first process of several has failed, and says why; the others end with it."""
 
 
+_alone = False
+"""Whether the first process is in `on_first`, where it must wait for no other."""
+
+
+def is_alone() -> bool:
+  """Whether no other process is where this one is: there is none, or this is within `on_first`."""
+  return jax.process_count() == 1 or _alone
+
+
 def on_first(function: Callable[[], Any]) -> Any:
   """Call on the first process alone, and return what it returns there, None on the others, once it is done.
 
   Where it raises, all processes raise, at once: the others FirstProcessError, where they would wait for it until a timeout.
   """
-  if jax.process_count() == 1:
+  global _alone
+  if jax.process_count() == 1 or _alone:
     return function()
   result, raised = None, None
   if is_first_process():
+    _alone = True
     try:
       result = function()
     except Exception as error:
       raised = error
+    finally:
+      _alone = False
   failed = multihost_utils.broadcast_one_to_all(np.int32(raised is not None))
   if raised is not None:
     raise raised
@@ -91,12 +127,72 @@ def on_first(function: Callable[[], Any]) -> Any:
 
 def from_first(tree: Tree) -> Tree:
   """The first process's arrays, on all processes; their shapes are the same everywhere."""
-  return tree if jax.process_count() == 1 else multihost_utils.broadcast_one_to_all(tree)
+  return tree if is_alone() else multihost_utils.broadcast_one_to_all(tree)
+
+
+def shared(function: Callable[[], T]) -> T:
+  """What the function returns on the first process, where alone it is called, on all of them; errors as of `on_first`.
+
+  For JSON values, arrays, and lists, tuples and dictionaries of these.
+  """
+  if is_alone():
+    return function()
+  found = on_first(function)
+  arrays: list[np.ndarray] = []
+  # The shape first, so that the others know what to wait for.
+  outline = json.dumps(_outline(found, arrays)).encode() if is_first_process() else b""
+  size = int(from_first(np.int64(len(outline))))
+  text = from_first(np.frombuffer(outline, np.uint8) if is_first_process() else np.zeros(size, np.uint8))
+  plan = json.loads(bytes(text))
+  if not is_first_process():
+    arrays = [np.zeros(shape, dtype) for shape, dtype in _shapes(plan)]
+  # As bytes: 64 bits would become 32 on their way where JAX is told so.
+  sent = [np.asarray(from_first(np.frombuffer(x.tobytes(), np.uint8))).tobytes() for x in arrays]
+  return _rebuilt(plan, iter(sent))
+
+
+def _outline(value: Any, arrays: list[np.ndarray]) -> Any:
+  """A value as JSON, [kind, content], with its arrays left out and listed."""
+  if isinstance(value, (np.ndarray, np.generic, jax.Array)):
+    value = np.asarray(value)
+    arrays.append(value)
+    return ["array", [value.shape, value.dtype.str]]
+  if isinstance(value, dict):
+    return ["dict", {name: _outline(x, arrays) for name, x in value.items()}]
+  if isinstance(value, (list, tuple)):
+    return [type(value).__name__ if type(value) in (list, tuple) else "tuple", [_outline(x, arrays) for x in value]]
+  return ["json", value]
+
+
+def _shapes(plan: Any) -> list[tuple[list[int], str]]:
+  """Of the arrays that were left out, in their order."""
+  kind, content = plan
+  if kind == "array":
+    return [content]
+  parts = content.values() if kind == "dict" else content if kind in ("list", "tuple") else ()
+  return [found for part in parts for found in _shapes(part)]
+
+
+def _rebuilt(plan: Any, arrays: Iterator[bytes]) -> Any:
+  kind, content = plan
+  if kind == "array":
+    shape, dtype = content
+    return np.frombuffer(next(arrays), dtype).reshape(shape).copy()
+  if kind == "dict":
+    return {name: _rebuilt(x, arrays) for name, x in content.items()}
+  if kind in ("list", "tuple"):
+    return (list if kind == "list" else tuple)(_rebuilt(x, arrays) for x in content)
+  return content
+
+
+def summed(value: float) -> float:
+  """The sum of the processes' values."""
+  return value if is_alone() else float(np.sum(multihost_utils.process_allgather(np.float64(value))))
 
 
 def _gathered(tree: Tree) -> Tree:
   """Host arrays [items/processes, ...] of all processes, in their order."""
-  return tree if jax.process_count() == 1 else multihost_utils.process_allgather(tree, tiled=True)
+  return tree if is_alone() else multihost_utils.process_allgather(tree, tiled=True)
 
 
 def item_keys(key: Key, step: int | Array, first: int | Array, count: int) -> Key:
@@ -149,11 +245,11 @@ def _join(tree: Tree) -> Tree:
 
 
 def parallel_map(function: Callable[..., Any], chunk: int, num_shared: int = 0) -> Callable[..., Any]:
-  """(shared..., items...) -> function over the leading axis of items, split over local devices.
+  """(shared..., items...) -> function over the leading axis of items, split over all devices of all hosts.
 
   On each device `chunk` items are vectorised at a time and the chunks run in turn: on a CPU a few configurations fill
   the cache. The first num_shared arguments go to every item whole. An item count that devices do not divide is padded.
-  Results are NumPy arrays.
+  Every process gives all items; results are NumPy arrays, of all items on every process.
   """
 
   def on_device(*args: Any) -> Any:
@@ -166,12 +262,15 @@ def parallel_map(function: Callable[..., Any], chunk: int, num_shared: int = 0) 
   def run(*args: Any) -> Any:
     shared, items = args[:num_shared], args[num_shared:]
     count = jax.tree.leaves(items)[0].shape[0]
-    missing = -count % jax.local_device_count()
+    missing = -count % jax.device_count()
     repeat = lambda x: jnp.concatenate([x, jnp.repeat(x[:1], missing, axis=0)])
     items = jax.tree.map(repeat, items) if missing else items
+    mine = (count + missing) // jax.process_count()
+    own = slice(jax.process_index() * mine, (jax.process_index() + 1) * mine)
+    items = jax.tree.map(lambda x: x[own], items) if jax.process_count() > 1 else items
     if len(items) not in compiled:
       compiled[len(items)] = jax.pmap(on_device, axis_name=_AXIS, in_axes=axes + (0,) * len(items))
-    result = _join(compiled[len(items)](*_place(shared, PartitionSpec()), *_split(items)))
+    result = _gathered(_join(compiled[len(items)](*_place(shared, PartitionSpec()), *_split(items))))
     return jax.tree.map(lambda x: x[:count], result) if missing else result
 
   return run

@@ -12,6 +12,7 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
+import jax
 from absl import app, flags
 
 from flowqcd import distributed
@@ -120,10 +121,12 @@ def run_words(
   def guarded(words: Sequence[str]) -> None:
     try:
       main(words[1:])
-    except (ValueError, OSError, ArithmeticError) as error:
-      if flags.FLAGS.debug:
+    except (ValueError, OSError, ArithmeticError, jax.errors.JaxRuntimeError) as error:
+      several = jax.distributed.is_initialized()
+      # On one process an error of the device or the compiler is nobody's mistake, and its traceback is wanted.
+      if flags.FLAGS.debug or (isinstance(error, jax.errors.JaxRuntimeError) and not several):
         raise
-      fail(str(error))
+      fail(f"{_of_several(error)}; {again}" if several else str(error))
     except KeyboardInterrupt:
       fail(f"interrupted; {again}", _INTERRUPTED)
     except stopping.Stopped as stopped:
@@ -197,7 +200,15 @@ def _join_hosts() -> None:
     os._exit(1)
 
 
+def _of_several(error: Exception) -> str:
+  text = f"process {jax.process_index()} of {jax.process_count()}: {error}"
+  connection = isinstance(error, jax.errors.JaxRuntimeError) or "Gloo" in text
+  return f"{text}; its connection to another process is lost, which has ended" if connection else text
+
+
 def fail(message: str, status: int = 2) -> typing.NoReturn:
-  """End with one line on stderr and this status."""
+  """End with one line on stderr and this status; on several hosts at once, for an ordinary exit waits for the others."""
   sys.stderr.write(f"error: {' '.join(message.split())}\n")
+  if jax.distributed.is_initialized() and status != stopping.STATUS:
+    distributed.leave(status)
   sys.exit(status)

@@ -35,7 +35,7 @@ def start(compilation: str = "full", several_hosts: bool = False) -> None:
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
   _require_devices()
   if jax.process_count() > 1 and not several_hosts:
-    raise ValueError("only training runs on several hosts; run the other stages on one")
+    raise ValueError("this command runs in one process: leave --coordinator out")
 
 
 def _add_xla_flag(name: str, value: int | str) -> None:

@@ -1,17 +1,20 @@
 """Signals by which a cluster takes a machine back: finish what is in flight, store it, and end with a status of its own.
 
 SIGTERM and SIGUSR1 are noticed after a training step and after a part of an ensemble. On several hosts a signal to one
-of them stops all after the same step. A second signal ends a single process at once.
+of them stops all at the same place. A second signal ends a single process at once.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import types
 
 import jax
 from jax.experimental import multihost_utils
+
+from flowqcd import distributed
 
 STATUS = 75
 """Exit status of a run that was stopped and will go on: EX_TEMPFAIL."""
@@ -40,14 +43,19 @@ def _notice(number: int, frame: types.FrameType | None) -> None:
     signal.signal(each, signal.SIG_DFL)
 
 
-def requested(step: int) -> bool:
-  """Whether to stop after this step of a loop that all hosts are in; every host asks after every step."""
+_asked = itertools.count(1)
+"""Hosts stop together after the same question, of which all of them ask all."""
+
+
+def requested() -> bool:
+  """Whether to stop now. On several hosts all ask, and stop after the same question."""
   if jax.distributed.is_initialized():
-    return multihost_utils.reached_preemption_sync_point(step)
+    # Alone, no other would ask: there is another question soon.
+    return not distributed.is_alone() and multihost_utils.reached_preemption_sync_point(next(_asked))
   return bool(_received)
 
 
 def check() -> None:
-  """Raise Stopped where a signal has come, in work that one process does alone."""
-  if _received:
-    raise Stopped(f"stopped by {_received[0]}")
+  """Raise Stopped where `requested`."""
+  if requested():
+    raise Stopped(f"stopped by {_received[0] if _received else 'a signal'}")

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from flowqcd import distributed
-from flowqcd.io import metrics
 from flowqcd.mcmc import hmc
 from flowqcd.models import priors
 from flowqcd.runs.folder import Run
@@ -23,14 +22,13 @@ _LEAST_ACCEPTED = 0.1
 
 def fit(run: Run, course: Course, chunk: int) -> continuity.Fit:
   """The flow along the course, from path.json where it is. chunk: streams that run together on a device."""
-  record = run.folder / "path.json"
-  if not record.exists():
+  numbers = run.record("path.json")
+  if numbers is None:
     couplings = np.linspace(*course.ends, course.plan.nodes)
     clock = time.process_time()
     found = continuity.fit(couplings, _pilot(run, course, couplings, chunk), course.plan.degree)
     numbers = {name: x.tolist() for name, x in found._asdict().items()}
-    metrics.write_json(record, numbers | {"cpu_seconds": time.process_time() - clock})
-  numbers = metrics.read_json(record)
+    run.write("path.json", numbers | {"cpu_seconds": distributed.summed(time.process_time() - clock)})
   return continuity.Fit(*(np.array(numbers[name]) for name in continuity.Fit._fields))
 
 

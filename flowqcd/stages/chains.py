@@ -49,7 +49,7 @@ def fill(
   while done < total:
     count, clock = min(per_part, total - done), time.process_time()
     u, out = advance(u, plan.thermalisation + done, count)
-    store.append(out, {"cpu_seconds": time.process_time() - clock})
+    store.append(out, {"cpu_seconds": distributed.summed(time.process_time() - clock)})
     done += count
     progress.update(done, _note(out))
   return store
@@ -88,7 +88,7 @@ def _advance(root: Key, kernel: Kernel, columns: Columns, plan: HMC):
     u, (kept, rows) = jax.lax.scan(block, u, steps)
     return u, {"u": kept} | rows
 
-  chunk = -(-plan.streams // jax.local_device_count())
+  chunk = -(-plan.streams // jax.device_count())
   mapped = distributed.parallel_map(one_stream, chunk, num_shared=1)
 
   def advance(u: Array, first: int, count: int) -> tuple[Array, dict[str, np.ndarray]]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 import jax
 import numpy as np
 
+from flowqcd import distributed
 from flowqcd.analysis import statistics, trust
 from flowqcd.io import ensembles, files, metrics
 from flowqcd.mcmc import heatbath, link_flow
@@ -35,7 +37,13 @@ def run(run: Run, theory: Theory, plan: HMC, sweeps: Sweeps, measurement: Measur
   ValueError as `check` does.
   """
   check(theory, plan)
-  folder, filled = run.folder, _filled(run, theory, plan, sweeps, measurement)
+  filled = _filled(run, theory, plan, sweeps, measurement)
+  return distributed.shared(lambda: _conclude(run.folder, theory, plan, sweeps, measurement, filled))
+
+
+def _conclude(
+  folder: pathlib.Path, theory: Theory, plan: HMC, sweeps: Sweeps, measurement: Measurement, filled: dict[str, Stores]
+) -> dict[str, Any]:
   found = {name: _chain(plan, *stores) for name, stores in filled.items()}
   numbers = {name: chain | _relative(chain, found["hmc"]) for name, chain in found.items()}
   metrics.write_json(folder / "chains.json", numbers)
@@ -85,7 +93,7 @@ def _chain(plan: HMC, store: ensembles.Ensemble, measured: ensembles.Ensemble) -
   """Numbers of one chain."""
   plaquette = chains.steps(store, "plaquette")
   # Streams that fill up the devices cost time as well, and are not kept.
-  devices, streams = jax.local_device_count(), plan.streams
+  devices, streams = jax.device_count(), plan.streams
   run_for_each = -(-streams // devices) * devices / streams
   milliseconds = 1e3 * costs.of(store).steady / (plaquette.size * run_for_each)
   acceptance = float(chains.steps(store, "accepted").mean()) if "accepted" in store.names else 1.0

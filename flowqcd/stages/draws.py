@@ -59,9 +59,10 @@ def fill(run: Run, store: ensembles.Ensemble, estimates: Estimates, params: Para
   """
   wanted, own = estimates.draws, stored_with(store, estimates.draws)
   folder.require_growth("conditional.draws", wanted, own, str(store.path))
-  if wanted == own and not _has_more(store):
+  if wanted == own and not distributed.shared(lambda: _has_more(store)):
     return
-  more, there = run.store("flow-draws"), np.isfinite(_all(store)).cumprod(axis=1).sum(axis=1)
+  more = run.store("flow-draws")
+  there = np.isfinite(_all(store, more)).cumprod(axis=1).sum(axis=1)
   folder.require_growth("conditional.draws", wanted, int(there.min()), str(more.path))
   todo = [part for part in _parts(store) if there[part.start : part.stop].min() < wanted]
   progress, programs = Progress("samples with more draws", len(there), todo[0].start if todo else len(there)), {}
@@ -75,7 +76,9 @@ def fill(run: Run, store: ensembles.Ensemble, estimates: Estimates, params: Para
       raise ValueError(f"samples {part.start} to {part.stop}: draws not finite (a solver stopped)")
     place = {"sample": part.start, "samples": count, "draw": first}
     # Rows are single draws: a part has as many of them for a sample as were missing.
-    more.append({"log_draw": found.log_draws.ravel()}, place | {"cpu_seconds": time.process_time() - clock})
+    more.append(
+      {"log_draw": found.log_draws.ravel()}, place | {"cpu_seconds": distributed.summed(time.process_time() - clock)}
+    )
     progress.update(part.stop)
 
 
@@ -83,7 +86,7 @@ def read(store: ensembles.Ensemble) -> Joint:
   """Weights and draws of the ensemble `flow`, with as many draws as all its samples have."""
   if not _has_more(store):
     return Joint(store.read("log_w_joint"), store.read("log_draws"))
-  draws = _all(store)
+  draws = _all(store, ensembles.Ensemble.open(_more(store)))
   draws = draws[:, : int(np.isfinite(draws).all(axis=0).cumprod().sum())]
   return Joint(store.read("log_w") - store.read("log_det") + np.asarray(weights.log_mean_weight(draws)), draws)
 
@@ -115,10 +118,9 @@ def _has_more(store: ensembles.Ensemble) -> bool:
   return (_more(store) / "ensemble.json").exists()
 
 
-def _all(store: ensembles.Ensemble) -> np.ndarray:
-  """Every draw of every sample, [N, most draws]; NaN where a sample has fewer."""
-  own, more = store.read("log_draws"), ensembles.Ensemble.open(_more(store))
-  blocks = []
+def _all(store: ensembles.Ensemble, more: ensembles.Ensemble) -> np.ndarray:
+  """Every draw of every sample, [N, most draws]; NaN where a sample has fewer. more: the ensemble `flow-draws`."""
+  own, blocks = store.read("log_draws"), []
   for part, place in enumerate(zip(*(more.attributes(name).tolist() for name in ("sample", "samples", "draw")))):
     sample, samples, first = place
     blocks.append((sample, first, more.read_part(part, "log_draw").reshape(samples, -1)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import pathlib
 import time
 from collections.abc import Callable
@@ -32,7 +33,9 @@ def starting(source: str, folder: str, state: loop.State) -> Params:
   if source not in zoo.names() and not source.endswith(".safetensors"):
     from flowqcd.io import checkpoint  # orbax is slow to import, and only needed where something was trained
 
-    return checkpoint.read(pathlib.Path(source) / folder, "params", state.params)
+    path = pathlib.Path(source) / folder
+    found = distributed.on_first(lambda: checkpoint.read(path, "params", state.params))
+    return distributed.from_first(state.params if found is None else found)
   params, wanted = zoo.load(source).params, state.params
   shapes = lambda tree: [(jax.tree_util.keystr(path), np.shape(x)) for path, x in jax.tree.leaves_with_path(tree)]
   if shapes(params) != shapes(wanted):
@@ -81,9 +84,11 @@ def run(task: Task, folder: pathlib.Path, state: loop.State) -> Params:
   """
   from flowqcd.io import checkpoint  # orbax is slow to import, and only needed where something was trained
 
-  saver = checkpoint.Checkpointer(folder / task.folder, keep=task.keep)
+  # On several hosts the first process alone has files.
+  saver = distributed.on_first(lambda: checkpoint.Checkpointer(folder / task.folder, keep=task.keep))
 
   def restored() -> loop.State:
+    assert saver is not None
     if saver.latest_step() is None:
       return state
     found = saver.restore(state)
@@ -94,18 +99,17 @@ def run(task: Task, folder: pathlib.Path, state: loop.State) -> Params:
   # Processes that read other checkpoints, on disks of their own or late ones, would train on with wrong gradients.
   start = distributed.on_first(restored)
   state = _steps(task, folder, distributed.from_first(state if start is None else start), saver)
-  saver.close()
-  if distributed.is_first_process():
-    _curve(folder, task.name)
+  if saver is not None:
+    saver.close()
+  distributed.on_first(lambda: _curve(folder, task.name))
   return state.params
 
 
-def _steps(task: Task, folder: pathlib.Path, state: loop.State, saver: checkpoint.Checkpointer) -> loop.State:
+def _steps(task: Task, folder: pathlib.Path, state: loop.State, saver: checkpoint.Checkpointer | None) -> loop.State:
   last = task.phases[-1].until
   shown = progress.Progress(task.name, last, int(state.step))
-  # On several hosts the first process alone: opening rewrites the file.
-  log, first = folder / f"{task.name}.jsonl", distributed.is_first_process()
-  writer = metrics.Writer(log, resume_step=int(state.step)) if first else None
+  log = folder / f"{task.name}.jsonl"
+  writer = distributed.on_first(lambda: metrics.Writer(log, resume_step=int(state.step)))
   clock = time.process_time() - (writer.last("cpu_seconds", 0.0) if writer else 0.0)
   for phase in task.phases:
     start = state
@@ -123,16 +127,21 @@ def _steps(task: Task, folder: pathlib.Path, state: loop.State, saver: checkpoin
       if step % task.evaluate_every == 0 or step == last:
         exact = task.evaluate(state.params)
         row |= {"exact_loss": float(-exact.mean()), "exact_ess": float(weights.ess(exact))}
-      if writer:
+      if writer is not None:
         writer.write(step, **row)
-      stop = stopping.requested(step)
+      stop = stopping.requested()
       if step % task.checkpoint_every == 0 or step == last or stop:
-        saver.save(step, state)
+        distributed.on_first(functools.partial(_save, saver, step, state))
       if stop:
         raise stopping.Stopped(f"stopped by a signal after step {step}")
       note = " ".join(f"{k} {row[k]:.4g}" for k in ("loss", "draw_variance", "ess", "exact_ess") if k in row)
       shown.update(step, note + (f" skipped {row['skipped']}" if row["skipped"] else ""))
   return state
+
+
+def _save(saver: checkpoint.Checkpointer | None, step: int, state: loop.State) -> None:
+  assert saver is not None
+  saver.save(step, state)
 
 
 def _curve(folder: pathlib.Path, name: str) -> None:

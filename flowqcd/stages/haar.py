@@ -6,7 +6,6 @@ import numpy as np
 
 from flowqcd import distributed
 from flowqcd.analysis import weights
-from flowqcd.io import metrics
 from flowqcd.models import priors
 from flowqcd.runs import theories
 from flowqcd.runs.folder import Run
@@ -22,9 +21,8 @@ def ess(run: Run, theory: Theory, count: int, chunk: int) -> float | None:
   """
   if not count:
     return None
-  record = run.folder / "haar.json"
-  if record.exists():
-    return metrics.read_json(record)["ess"]
+  if (found := run.record("haar.json")) is not None:
+    return found["ess"]
   prior = priors.haar(theory.nc, theory.lattice, run.dtype)
   keys = distributed.item_keys(run.key(4), 0, 0, count)
   approximate = distributed.parallel_map(lambda key: -theories.leading_action(theory, prior.sample(key)), 16)
@@ -41,5 +39,5 @@ def ess(run: Run, theory: Theory, count: int, chunk: int) -> float | None:
   log_w = log_w + shift.mean()
   log_w[top] += shift - shift.mean()
   value = float(weights.ess(log_w))
-  metrics.write_json(record, {"ess": value, "num_samples": count, "num_exact": len(top)})
+  run.write("haar.json", {"ess": value, "num_samples": count, "num_exact": len(top)})
   return value

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from flowqcd import distributed
-from flowqcd.io import ensembles, metrics
+from flowqcd.io import ensembles
 from flowqcd.runs.folder import Run
 from flowqcd.runs.progress import Progress
 from flowqcd.runs.theories import Theory
@@ -77,7 +77,7 @@ def fill(run: Run, theory: Theory, source: ensembles.Ensemble, plan: Measurement
     clock = time.process_time()
     values = jax.device_get(mapped(source.read_part(part, "u")))
     require_finite(values, f"{label}, part {part}")
-    store.append(values, {"cpu_seconds": time.process_time() - clock})
+    store.append(values, {"cpu_seconds": distributed.summed(time.process_time() - clock)})
     progress.update(part + 1)
   return store
 
@@ -87,8 +87,7 @@ def check_wilson_flow(run: Run, source: ensembles.Ensemble, found: ensembles.Ens
 
   Raises ValueError if charges depend on the adaptive step by more than 0.01.
   """
-  record = run.folder / "wilson_flow.json"
-  if record.exists():
+  if run.record("wilson_flow.json") is not None:
     return
   u = source.read_part(0, "u")[:_NUM_CHECKED]
   measures = {"charge": observables.topological_charge, "energy": observables.energy_density}
@@ -104,4 +103,4 @@ def check_wilson_flow(run: Run, source: ensembles.Ensemble, found: ensembles.Ens
     raise ValueError(
       f"the charge moves by {error['charge']:.2g} against a flow step of 0.01; lower measurement.tolerance"
     )
-  metrics.write_json(record, {"num_configurations": len(u), "max_deviation": error})
+  run.write("wilson_flow.json", {"num_configurations": len(u), "max_deviation": error})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pathlib
 from collections.abc import Callable
 
 import jax
@@ -10,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from flowqcd import distributed
-from flowqcd.io import metrics
 from flowqcd.mcmc import hmc
 from flowqcd.models import marginal
 from flowqcd.runs import marginals, theories
@@ -32,8 +30,8 @@ def check_flow(run: Run, theory: Theory, links: marginals.Choice, params: Params
   A training whose flow is too coarse gains from the step error itself, so that only this tells good weights from bad.
   Raises ValueError if the difference varies by more than 0.01; its mean is an error of ln Z. Flows without steps pass.
   """
-  record, finer = run.folder / "flow_steps.json", marginals.finer(links)
-  if finer is None or record.exists():
+  name, finer = "flow_steps.json", marginals.finer(links)
+  if finer is None or run.record(name) is not None:
     return
   models = [marginals.model(choice, theory, run.dtype) for choice in (links, finer)]
 
@@ -46,7 +44,7 @@ def check_flow(run: Run, theory: Theory, links: marginals.Choice, params: Params
     return coarse - fine
 
   found = distributed.parallel_map(difference, chunk, num_shared=1)(params, _keys(run, 3))
-  _conclude(found, record, f"flow.steps = {links.settings.steps} is", "raise flow.steps and train anew")
+  _conclude(run, name, found, f"flow.steps = {links.settings.steps} is", "raise flow.steps and train anew")
 
 
 def check_path(
@@ -60,8 +58,8 @@ def check_path(
   chunk: int,
 ) -> None:
   """The same for the flows between stages of annealing, one step each, summed over all stages; kept in path_steps.json."""
-  record = run.folder / "path_steps.json"
-  if record.exists():
+  name = "path_steps.json"
+  if run.record(name) is not None:
     return
 
   def difference(params: Params, key: Key) -> Array:
@@ -80,7 +78,7 @@ def check_path(
     return jax.lax.scan(stage, (u, jnp.zeros((), u.real.dtype)), items)[0][1]
 
   found = distributed.parallel_map(difference, chunk, num_shared=1)(params, _keys(run, 12))
-  _conclude(found, record, f"annealing.stages = {len(couplings) - 1} are", "raise annealing.stages")
+  _conclude(run, name, found, f"annealing.stages = {len(couplings) - 1} are", "raise annealing.stages")
 
 
 def _in_one_step_and_in_two(path: Path, u: Array, old: Array, new: Array) -> FlowResult:
@@ -106,7 +104,7 @@ def _keys(run: Run, salt: int) -> Key:
   return distributed.item_keys(run.key(salt), 0, 0, _NUM_CHECKED)
 
 
-def _conclude(difference: np.ndarray, record: pathlib.Path, what: str, remedy: str) -> None:
+def _conclude(run: Run, name: str, difference: np.ndarray, what: str, remedy: str) -> None:
   deviation = float(np.std(difference))
   # Not "deviation > ...", which NaN would pass.
   if not deviation < _MOST_DEVIATION:
@@ -115,4 +113,4 @@ def _conclude(difference: np.ndarray, record: pathlib.Path, what: str, remedy: s
       f"allowed; {remedy}"
     )
   found = {"num_configurations": len(difference), "deviation": deviation, "shift": float(np.mean(difference))}
-  metrics.write_json(record, found)
+  run.write(name, found)
