@@ -19,8 +19,8 @@ MAKE = {"make reproduce": ["python", "-m", "experiments.reproduce", "--preset=re
 """What a target runs once it has set up .venv."""
 NOT_RUN = {
   "make test": "it runs these tests",
-  "python -m experiments.train_marginal --preset=paper --coordinator=HOST:PORT --num_processes=N --process_id=I": (
-    "it needs several hosts; tests/test_distributed.py has two"
+  "python -m experiments.reproduce --preset=paper --coordinator=HOST:PORT --num_processes=N --process_id=I": (
+    "it needs several hosts; tests/test_hosts.py has them"
   ),
 }
 
