@@ -217,6 +217,36 @@ def test_a_signal_to_one_process_stops_all_after_the_same_step(tmp_path):
   assert 3 < first["saved"] < 400
 
 
+_BROKEN = """
+import dataclasses, sys
+from flowqcd import distributed
+from flowqcd.runs import flags
+address, process, folder = sys.argv[1:]
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  number: int = 0
+
+def main(plan):
+  distributed.from_first(0)  # They are connected from here on.
+  if process == "1":
+    raise KeyError("a mistake of the program's own")
+  distributed.from_first(0)
+
+hosts = [f"--coordinator={address}", "--num_processes=2", f"--process_id={process}"]
+flags.run(main, flags.Presets({"all": Plan()}, "all"), ["program", *hosts], prefix="", doc="A program.")
+"""
+
+
+def test_an_error_nobody_expected_ends_all_processes_soon(tmp_path):
+  first, second = _start(tmp_path, 1, _BROKEN)
+  text, _ = second.communicate(timeout=120)
+  assert second.returncode == 1 and 'KeyError: "a mistake of the program\'s own"' in text
+  text, _ = first.communicate(timeout=30)
+  assert first.returncode == 2, text[-2000:]
+  assert "error: process 0 of 2: " in text and "its connection to another process is lost" in text
+
+
 _SMALL = """
   training.num_steps=2 training.batch=8 training.num_evaluate=8 conditional_training.steps=1,1
   conditional_training.batches=8,8 conditional_training.rates=1e-3,1e-3 conditional_training.num_evaluate=8

@@ -8,6 +8,7 @@ import os
 import pathlib
 import sys
 import textwrap
+import traceback
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
@@ -119,6 +120,15 @@ def run_words(
   """
 
   def guarded(words: Sequence[str]) -> None:
+    try:
+      told(words)
+    except Exception:
+      if not jax.distributed.is_initialized():
+        raise
+      traceback.print_exc()
+      distributed.leave(1)
+
+  def told(words: Sequence[str]) -> None:
     try:
       main(words[1:])
     except (ValueError, OSError, ArithmeticError, jax.errors.JaxRuntimeError) as error:
