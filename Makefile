@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13; do \
 BIN := .venv/bin
 FLAGS ?=
 
-.PHONY: reproduce statistics paper paper-small test check slow mutants campaign coverage exactness compile-check bench bench-compare clean
+.PHONY: reproduce statistics paper paper-small test check slow mutants campaign coverage exactness compile-check cluster-test bench bench-compare clean
 
 # The main job: flow against HMC at the paper's point, into runs/reproduce/. Killed, it goes on where it was.
 reproduce: .venv/run.stamp
@@ -54,6 +54,10 @@ coverage: .venv/run.stamp
 # Every sampler against exact answers, into runs/exactness/: FLAGS=--minutes=5 for less than half an hour.
 exactness: .venv/run.stamp
 	$(BIN)/python -m experiments.exactness $(FLAGS)
+
+# A run under a SLURM on this machine, stopped and put back; needs root and Debian's slurm-wlm and munge.
+cluster-test: .venv/test.stamp
+	PYTHONPATH=. $(BIN)/python tests/cluster.py
 
 # Every hot path by the compilers for an H100 and a TPU v5e, with neither there: ten minutes. PART is cuda or tpu, WORD a path.
 compile-check: .venv/compile.stamp

@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import jax
@@ -54,8 +54,9 @@ def initialise_hosts(
   def join() -> None:
     try:
       jax.distributed.initialize(
-        coordinator, num_processes, process_id, initialization_timeout=_FOREVER, heartbeat_timeout_seconds=_SILENCE
-      )
+        coordinator, num_processes, process_id, None if coordinator else slurm_devices(os.environ),
+        initialization_timeout=_FOREVER, heartbeat_timeout_seconds=_SILENCE,
+      )  # fmt: skip
     except BaseException as error:  # Raised again by the caller.
       raised.append(error)
 
@@ -70,6 +71,23 @@ def initialise_hosts(
     raise TimeoutError(f"coordinator {where}: expected {count} processes, not all there after {timeout:g} s{who}")
   if raised:
     raise raised[0]
+
+
+def slurm_devices(environment: Mapping[str, str]) -> list[int] | None:
+  """Which of the GPUs that it sees a SLURM task takes; None leaves it to JAX, which takes the one of the task's number.
+
+  All of them where it is the only task on its node, and the one that it sees where it sees one, as with --gpus-per-task.
+  """
+  if "SLURM_JOB_ID" not in environment:
+    return None
+  visible = environment.get("CUDA_VISIBLE_DEVICES") or ",".join(
+    map(str, range(int(environment.get("SLURM_GPUS_ON_NODE") or 0)))
+  )
+  count = len([name for name in visible.split(",") if name])
+  # As 2(x3),1: three nodes with two tasks and one with one.
+  tasks = environment.get("SLURM_STEP_TASKS_PER_NODE", "")
+  is_only = bool(tasks) and all(part.split("(")[0] == "1" for part in tasks.split(","))
+  return list(range(count)) if count == 1 or (count and is_only) else None
 
 
 def leave(status: int) -> typing.NoReturn:

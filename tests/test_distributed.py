@@ -46,3 +46,20 @@ def test_four_devices_give_the_gradient_of_one(chunk):
 def test_uneven_batches_are_named():
   with pytest.raises(ValueError, match="batch = 6 must be a multiple of the number of devices, 4"):
     distributed.check_divisible(6, "batch")
+
+
+@pytest.mark.parametrize("tasks, visible, on_node, wanted", [
+  ("1(x4)", "0,1,2,3", "4", [0, 1, 2, 3]),  # One task a node.
+  ("1(x4)", None, "4", [0, 1, 2, 3]),
+  ("4(x2)", "0,1,2,3", "4", None),  # One task a GPU, all of which each of them sees.
+  ("4(x2)", "2", "4", [0]),  # --gpus-per-task=1: each sees its own.
+  ("4(x2),1", "0,1", "2", None),
+  ("1(x2),1", "0,1", "2", [0, 1]),
+  ("2", None, None, None),  # CPUs.
+  ("1", "", None, None),
+])  # fmt: skip
+def test_gpus_of_a_slurm_task(tasks, visible, on_node, wanted):
+  given = {"SLURM_STEP_TASKS_PER_NODE": tasks, "CUDA_VISIBLE_DEVICES": visible, "SLURM_GPUS_ON_NODE": on_node}
+  environment = {name: value for name, value in given.items() if value is not None}
+  assert distributed.slurm_devices({"SLURM_JOB_ID": "7"} | environment) == wanted
+  assert distributed.slurm_devices(environment) is None

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     nersc,
     openqcd,
     scidac,
+    shared,
     source,
   )
   from flowqcd.io.configurations import read
@@ -44,6 +45,7 @@ __all__ = [
   "openqcd",
   "read",
   "scidac",
+  "shared",
   "source",
 ]
 __getattr__, __dir__ = submodules(__name__, __all__, {"read": "configurations"})

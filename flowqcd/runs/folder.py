@@ -10,21 +10,17 @@ import itertools
 import json
 import pathlib
 import time
-from collections.abc import Callable, Collection, Mapping
-from typing import Any, TypeVar
+from collections.abc import Collection, Mapping
+from typing import Any
 
-import h5py
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from flowqcd import distributed
-from flowqcd.io import ensembles, files, locks, metrics
+from flowqcd.io import ensembles, files, locks, metrics, shared
 from flowqcd.runs import products, progress, session
 from flowqcd.runs.products import Difference, Product
 from flowqcd.types import Key
-
-T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +56,7 @@ class Run:
     Raises EnsembleError, naming fields, where its rows come from other settings.
     """
     own = distributed.on_first(lambda: self._own(name))
-    return own if jax.process_count() == 1 else _OfFirst(self.folder / name, dict(self.config), own)
+    return own if jax.process_count() == 1 else shared.OfFirst(self.folder / name, dict(self.config), own)
 
   def _own(self, name: str) -> ensembles.Ensemble:
     path, ensemble = self.folder / name, ensembles.Ensemble
@@ -85,29 +81,6 @@ class Run:
     """What matters to a product and is another with this run's settings than with those; all does to an unknown one."""
     every = Product((name,), tuple(field for field in self.config if field not in self.free))
     return products.differing(self.products.get(name, every), settings, self.config, self.defaults, self.free)
-
-
-class _OfFirst(ensembles.Ensemble):
-  """An ensemble on the first process's disk, for loops that all processes are in: what is read there reaches all."""
-
-  def __init__(self, path: pathlib.Path, config: dict[str, Any], own: ensembles.Ensemble | None) -> None:
-    super().__init__(path, config)
-    self._own = own  # On the first process alone.
-
-  @property
-  def num_parts(self) -> int:
-    return distributed.shared(lambda: self._there.num_parts)
-
-  @property
-  def _there(self) -> ensembles.Ensemble:
-    assert self._own is not None
-    return self._own
-
-  def _read(self, index: int, what: Callable[[h5py.File], T]) -> T:
-    return distributed.shared(lambda: self._there._read(index, what))
-
-  def append(self, columns: Mapping[str, np.ndarray], attributes: Mapping[str, Any] | None = None) -> None:
-    distributed.on_first(lambda: self._there.append(columns, attributes))
 
 
 def claim(run: Run) -> Run:

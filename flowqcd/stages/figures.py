@@ -54,3 +54,5 @@ def _save(figure: Any, path: pathlib.Path) -> None:
   for kind in ("png", "pdf"):
     with files.atomic(path.with_suffix(f".{kind}"), overwrite=True) as handle:
       figure.savefig(handle, format=kind)
+    # It is laid out: to do it again takes as long as drawing.
+    figure.set_layout_engine("none")

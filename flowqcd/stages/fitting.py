@@ -97,11 +97,12 @@ def run(task: Task, folder: pathlib.Path, state: loop.State) -> Params:
     return found
 
   # Processes that read other checkpoints, on disks of their own or late ones, would train on with wrong gradients.
-  start = distributed.on_first(restored)
-  state = _steps(task, folder, distributed.from_first(state if start is None else start), saver)
+  found = distributed.on_first(restored)
+  start = distributed.from_first(state if found is None else found)
+  state = _steps(task, folder, start, saver)
   if saver is not None:
     saver.close()
-  distributed.on_first(lambda: _curve(folder, task.name))
+  distributed.on_first(lambda: _curve(folder, task.name, int(state.step) > int(start.step)))
   return state.params
 
 
@@ -144,10 +145,13 @@ def _save(saver: checkpoint.Checkpointer | None, step: int, state: loop.State) -
   saver.save(step, state)
 
 
-def _curve(folder: pathlib.Path, name: str) -> None:
+def _curve(folder: pathlib.Path, name: str, is_longer: bool) -> None:
+  path = folder / f"{name}.png"
+  if path.exists() and not is_longer:
+    return
   from flowqcd.analysis import figures  # matplotlib is slow to import, and only needed here
 
   rows = metrics.read(folder / f"{name}.jsonl")
   exact = rows.get("exact_ess", np.full(len(rows["step"]), np.nan))
   figure = figures.training_curve(rows["step"], rows["loss"], rows["ess"], rows["cpu_seconds"] / 60, exact)
-  figure.savefig(folder / f"{name}.png", dpi=150)
+  figure.savefig(path, dpi=150)
