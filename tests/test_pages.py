@@ -62,3 +62,11 @@ def test_the_settings_of_a_run_with_the_pages_action():
   assert config.theory.gauge_action == "my_action:KIND" and config.theory.nc == 2
   with pytest.raises(SystemExit):
     command_lines.parse([*HMC, "--config.theory.gauge_actoin=wilson"])
+
+
+def test_commands_for_clusters_have_their_flags():
+  commands = snippets.commands((ROOT / "docs" / "clusters.md").read_text())
+  assert len(commands) == 3
+  for words in commands:
+    job = words.index("docs/slurm.sh") + 1 if "docs/slurm.sh" in words else 0
+    assert command_lines.parse(["flowqcd", *words[job:]] if job else words) is not None
