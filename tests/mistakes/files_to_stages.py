@@ -154,5 +154,19 @@ MUTANTS = [
     "tests/test_hosts.py",
     ("  if failed:\n", "  if False:\n"),
     ("mean), _gathered(_join(outputs))", "mean), _join(outputs)"),
+    ("own = slice(jax.process_index() * mine, (", "own = slice(0, ("),
+    ("return np.frombuffer(next(arrays), dtype).reshape(shape)", "return np.zeros(shape, dtype)"),
+    ("    _alone = True\n", "    _alone = False\n"),
   ),
+  *of("distributed.py", "tests/test_distributed.py", ("count == 1 or (count and is_only)", "count and is_only")),
+  *of(
+    "io/shared.py",
+    "tests/test_hosts.py",
+    (
+      "distributed.on_first(lambda: self._there.append(columns, attributes))",
+      "self._there.append(columns, attributes)",
+    ),
+  ),
+  *of("runs/flags.py", "tests/test_hosts.py", ("      distributed.leave(1)", "      raise")),
+  *of("experiment.py", "tests/runs/test_folder.py", ("str(max(value, least))", "str(least)")),
 ]

@@ -111,6 +111,7 @@ MUTANTS = [
     ("return log_q + draw.action, proposal.log_w", "return log_q - draw.action, proposal.log_w"),
     ("precision.added(squares) / 4", "precision.added(squares) / (2 * num_draws)"),
     ("lambda g: g / num_draws, by_params", "lambda g: g, by_params"),
+    ("return jnp.sum(values), outcomes", "return jnp.mean(values), outcomes"),
     ("mean.log_w.astype(score.dtype) * score - cross", "cross - mean.log_w.astype(score.dtype) * score"),
   ),
   *of(

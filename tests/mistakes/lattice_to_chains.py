@@ -168,6 +168,11 @@ MUTANTS = [
     "mcmc/sweeps.py",
     "tests/mcmc/test_sweeps.py",
     ("checkerboard.shift(below[i], lattice, nu, -1, parity)", "checkerboard.shift(below[i], lattice, nu, 1, parity)"),
+    ("mul(adj(mul(jnp.broadcast_to(there[mu]", "mul((mul(jnp.broadcast_to(there[mu]"),
+    (
+      "jnp.sum(above + each(below, behind[parity, axes]), axis=0)",
+      "jnp.sum(above + each(below, ahead[parity, axes]), axis=0)",
+    ),
   ),
   *of(
     "mcmc/link.py",
