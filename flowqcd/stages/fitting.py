@@ -30,12 +30,15 @@ def starting(source: str, folder: str, state: loop.State) -> Params:
 
   folder: of the checkpoints, within the run's. Raises ValueError where there are none or they are of another model.
   """
+  found = distributed.on_first(lambda: _read(source, folder, state))
+  return distributed.from_first(state.params if found is None else found)
+
+
+def _read(source: str, folder: str, state: loop.State) -> Params:
   if source not in zoo.names() and not source.endswith(".safetensors"):
     from flowqcd.io import checkpoint  # orbax is slow to import, and only needed where something was trained
 
-    path = pathlib.Path(source) / folder
-    found = distributed.on_first(lambda: checkpoint.read(path, "params", state.params))
-    return distributed.from_first(state.params if found is None else found)
+    return checkpoint.read(pathlib.Path(source) / folder, "params", state.params)
   params, wanted = zoo.load(source).params, state.params
   shapes = lambda tree: [(jax.tree_util.keystr(path), np.shape(x)) for path, x in jax.tree.leaves_with_path(tree)]
   if shapes(params) != shapes(wanted):
