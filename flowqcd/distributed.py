@@ -92,12 +92,14 @@ def slurm_devices(environment: Mapping[str, str]) -> list[int] | None:
 
 def leave(status: int) -> typing.NoReturn:
   """End this process of several at once. An ordinary exit waits for the others, some of which may be gone."""
-  sys.stdout.flush()
-  sys.stderr.flush()
-  if is_first_process():
-    # The others are told of its end, whatever they are at: they first have time to say what they know.
-    time.sleep(2)
-  os._exit(status)
+  try:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if is_first_process():
+      # The others are told of its end, whatever they are at: they first have time to say what they know.
+      time.sleep(2)
+  finally:  # Also where there is no backend to ask which process this is.
+    os._exit(status)
 
 
 def is_first_process() -> bool:

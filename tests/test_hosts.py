@@ -335,3 +335,27 @@ def test_a_signal_to_one_process_stops_a_chain_everywhere(tmp_path):
   for process in processes:
     text, _ = process.communicate(timeout=60)
     assert process.returncode == 75 and "stopped by a signal; the same command goes on" in text.splitlines()[-1]
+
+
+_ONE = """
+import os, signal, sys, time
+from flowqcd import distributed
+distributed.initialise_hosts(sys.argv[1], 1, 0)
+from flowqcd.runs import stopping
+stopping.listen()
+os.kill(os.getpid(), signal.SIGUSR1)
+for _ in range(300):
+  if stopping.requested():
+    sys.exit(75)
+  time.sleep(0.1)
+"""
+
+
+def test_a_single_process_that_has_joined_stops_too():
+  """As a job of one task on a cluster, with all GPUs of a node."""
+  with socket.socket() as free:
+    free.bind(("localhost", 0))
+    address = f"localhost:{free.getsockname()[1]}"
+  environment = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
+  done = subprocess.run([sys.executable, "-c", _ONE, address], env=environment, cwd=ROOT, timeout=120)
+  assert done.returncode == 75

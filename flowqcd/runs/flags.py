@@ -132,11 +132,11 @@ def run_words(
     try:
       main(words[1:])
     except (ValueError, OSError, ArithmeticError, jax.errors.JaxRuntimeError) as error:
-      several = jax.distributed.is_initialized()
-      # On one process an error of the device or the compiler is nobody's mistake, and its traceback is wanted.
-      if flags.FLAGS.debug or (isinstance(error, jax.errors.JaxRuntimeError) and not several):
+      lost = jax.distributed.is_initialized() and any(word in str(error) for word in _LOST)
+      # An error of the device or the compiler is nobody's mistake, and its traceback is wanted.
+      if flags.FLAGS.debug or (isinstance(error, jax.errors.JaxRuntimeError) and not lost):
         raise
-      fail(f"{_of_several(error)}; {again}" if several else str(error))
+      fail(f"{_lost(error)}; {again}" if lost else str(error))
     except KeyboardInterrupt:
       fail(f"interrupted; {again}", _INTERRUPTED)
     except stopping.Stopped as stopped:
@@ -210,10 +210,13 @@ def _join_hosts() -> None:
     os._exit(1)
 
 
-def _of_several(error: Exception) -> str:
-  text = f"process {jax.process_index()} of {jax.process_count()}: {error}"
-  connection = isinstance(error, jax.errors.JaxRuntimeError) or "Gloo" in text
-  return f"{text}; its connection to another process is lost, which has ended" if connection else text
+_LOST = ("Gloo", "NCCL", "heartbeat", "coordination service")
+"""Words of errors of the connection to other processes."""
+
+
+def _lost(error: Exception) -> str:
+  who = f"process {jax.process_index()} of {jax.process_count()}"
+  return f"{who}: {error}; its connection to another process is lost, which has ended"
 
 
 def fail(message: str, status: int = 2) -> typing.NoReturn:

@@ -50,8 +50,9 @@ _asked = itertools.count(1)
 def requested() -> bool:
   """Whether to stop now. On several hosts all ask, and stop after the same question."""
   if jax.distributed.is_initialized():
-    # Alone, no other would ask: there is another question soon.
-    return not distributed.is_alone() and multihost_utils.reached_preemption_sync_point(next(_asked))
+    if jax.process_count() > 1 and distributed.is_alone():
+      return False  # No other would ask here: there is another question soon.
+    return multihost_utils.reached_preemption_sync_point(next(_asked))
   return bool(_received)
 
 

@@ -29,6 +29,9 @@ def fit(run: Run, course: Course, chunk: int) -> continuity.Fit:
     found = continuity.fit(couplings, _pilot(run, course, couplings, chunk), course.plan.degree)
     numbers = {name: x.tolist() for name, x in found._asdict().items()}
     run.write("path.json", numbers | {"cpu_seconds": distributed.summed(time.process_time() - clock)})
+    # As it stands there, on all processes: their own fits may differ in the last digits.
+    numbers = run.record("path.json")
+    assert numbers is not None
   return continuity.Fit(*(np.array(numbers[name]) for name in continuity.Fit._fields))
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from flowqcd import distributed
 from flowqcd.analysis import weights
-from flowqcd.io import metrics
+from flowqcd.io import files, metrics
 from flowqcd.models import zoo
 from flowqcd.runs import progress, stopping
 from flowqcd.runs.folder import require_growth
@@ -102,10 +102,13 @@ def run(task: Task, folder: pathlib.Path, state: loop.State) -> Params:
   # Processes that read other checkpoints, on disks of their own or late ones, would train on with wrong gradients.
   found = distributed.on_first(restored)
   start = distributed.from_first(state if found is None else found)
+  if int(start.step) < task.phases[-1].until:
+    # Drawn anew at the end, also where a kill comes before.
+    distributed.on_first(lambda: (folder / f"{task.name}.png").unlink(missing_ok=True))
   state = _steps(task, folder, start, saver)
   if saver is not None:
     saver.close()
-  distributed.on_first(lambda: _curve(folder, task.name, int(state.step) > int(start.step)))
+  distributed.on_first(lambda: _curve(folder, task.name))
   return state.params
 
 
@@ -124,7 +127,7 @@ def _steps(task: Task, folder: pathlib.Path, state: loop.State, saver: checkpoin
         "ess": float(weights.ess(log_w)),
         "gradient_norm": float(result.gradient_norm),
         "skipped": int(state.skipped),
-        "cpu_seconds": time.process_time() - clock,
+        "cpu_seconds": distributed.summed(time.process_time() - clock),
       }
       if result.draw_variance is not None:
         row["draw_variance"] = float(np.mean(result.draw_variance))
@@ -148,13 +151,14 @@ def _save(saver: checkpoint.Checkpointer | None, step: int, state: loop.State) -
   saver.save(step, state)
 
 
-def _curve(folder: pathlib.Path, name: str, is_longer: bool) -> None:
+def _curve(folder: pathlib.Path, name: str) -> None:
   path = folder / f"{name}.png"
-  if path.exists() and not is_longer:
+  if path.exists():
     return
   from flowqcd.analysis import figures  # matplotlib is slow to import, and only needed here
 
   rows = metrics.read(folder / f"{name}.jsonl")
   exact = rows.get("exact_ess", np.full(len(rows["step"]), np.nan))
   figure = figures.training_curve(rows["step"], rows["loss"], rows["ess"], rows["cpu_seconds"] / 60, exact)
-  figure.savefig(path, dpi=150)
+  with files.atomic(path) as handle:
+    figure.savefig(handle, format="png", dpi=150)
