@@ -16,7 +16,8 @@ import sys
 import threading
 import time
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -80,9 +81,8 @@ def slurm_devices(environment: Mapping[str, str]) -> list[int] | None:
   """
   if "SLURM_JOB_ID" not in environment:
     return None
-  visible = environment.get("CUDA_VISIBLE_DEVICES") or ",".join(
-    map(str, range(int(environment.get("SLURM_GPUS_ON_NODE") or 0)))
-  )
+  on_node = ",".join(map(str, range(int(environment.get("SLURM_GPUS_ON_NODE") or 0))))
+  visible = environment.get("CUDA_VISIBLE_DEVICES", on_node)  # Empty, it hides all.
   count = len([name for name in visible.split(",") if name])
   # As 2(x3),1: three nodes with two tasks and one with one.
   tasks = environment.get("SLURM_STEP_TASKS_PER_NODE", "")
@@ -235,6 +235,14 @@ def check_divisible(count: int, what: str) -> None:
   devices = jax.device_count()
   if count % devices:
     raise ValueError(f"{what} = {count} must be a multiple of the number of devices, {devices}")
+
+
+def check_even(devices: Sequence[Any]) -> None:
+  """Raise ValueError unless every process has as many of all hosts' devices as the others."""
+  counts = Counter(device.process_index for device in devices)
+  if len(set(counts.values())) > 1:
+    each = ", ".join(f"process {process} has {counts[process]}" for process in sorted(counts))
+    raise ValueError(f"every process needs the same number of devices: {each}")
 
 
 def _place(tree: Tree, spec: PartitionSpec) -> Tree:

@@ -16,7 +16,11 @@ T = TypeVar("T")
 
 
 class OfFirst(ensembles.Ensemble):
-  """An ensemble on the first process's disk, for loops that all processes are in: what is read there reaches all."""
+  """An ensemble on the first process's disk, for loops that all processes are in: what is read there reaches all.
+
+  So all processes call the same methods in the same order, len() and `names` among them, or wait for each other. `append`
+  and what reads columns are meant; the others (export, describe, repair, cut) are for `Ensemble.open` in one process.
+  """
 
   def __init__(self, path: pathlib.Path, config: dict[str, Any], own: ensembles.Ensemble | None) -> None:
     super().__init__(path, config)

@@ -17,12 +17,13 @@ class Progress:
     self._start, self._last = time.monotonic(), 0.0
     self._terminal = sys.stderr.isatty()
 
-  def update(self, done: int, note: str = "") -> None:
+  def update(self, done: int, note: str = "", may_stop: bool = True) -> None:
     """Show that `done` of the total are finished; note is appended. Raises Stopped where a signal has come meanwhile.
 
-    So it is called once what is done is stored.
+    So it is called once what is done is stored. may_stop: False where the caller asks for signals by itself.
     """
-    stopping.check()
+    if may_stop:
+      stopping.check()
     now = time.monotonic()
     if not distributed.is_first_process():
       return

@@ -10,6 +10,7 @@ import time
 import jax
 import jax.numpy as jnp
 
+from flowqcd import distributed
 from flowqcd.types import Params
 
 
@@ -17,7 +18,8 @@ def start(compilation: str = "full", several_hosts: bool = False) -> None:
   """Prepare JAX; again as often as need be. On CPUs every core becomes a device.
 
   compilation: full, or quick: programs compile in two thirds of the time and run slower. Raises ValueError on several
-  hosts unless the stage runs there, and where JAX_PLATFORMS asks for devices that are not there.
+  hosts unless the stage runs there and all have as many devices, and where JAX_PLATFORMS asks for devices that are not
+  there.
   """
   cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
   _add_xla_flag("--xla_force_host_platform_device_count", cores)
@@ -36,6 +38,7 @@ def start(compilation: str = "full", several_hosts: bool = False) -> None:
   _require_devices()
   if jax.process_count() > 1 and not several_hosts:
     raise ValueError("this command runs in one process: leave --coordinator out")
+  distributed.check_even(jax.devices())
 
 
 def _add_xla_flag(name: str, value: int | str) -> None:

@@ -142,7 +142,9 @@ def _steps(task: Task, folder: pathlib.Path, state: loop.State, saver: checkpoin
       if stop:
         raise stopping.Stopped(f"stopped by a signal after step {step}")
       note = " ".join(f"{k} {row[k]:.4g}" for k in ("loss", "draw_variance", "ess", "exact_ess") if k in row)
-      shown.update(step, note + (f" skipped {row['skipped']}" if row["skipped"] else ""))
+      note += f" skipped {row['skipped']}" if row["skipped"] else ""
+      # A second question in a step, and a signal between the two, would stop it without a checkpoint.
+      shown.update(step, note, may_stop=False)
   return state
 
 
