@@ -61,7 +61,8 @@ def _conditional_gradient():
 def _draws():
   config = presets.PRESETS["reproduce"]
   model = conditionals.model(config.conditional, config.theory, "single")
-  return lambda u, key: model.at((), u).draw(key)[:3], (_links(), KEY)
+  params = session.in_precision(model.init(jax.random.key(0)), jnp.dtype("complex64"))
+  return lambda params, u, key: model.at(params, u).draw(key), (params, _links(), KEY)
 
 
 def _step(kernel):
@@ -93,3 +94,5 @@ def test_hot_paths_lower_for_accelerators(name):
   function, arguments = PATHS[name]()
   exported = jax.export.export(jax.jit(function), platforms=PLATFORMS)(*arguments)
   assert set(exported.platforms) == set(PLATFORMS)
+  # A path that computes nothing would become a program too.
+  assert exported.mlir_module().count("stablehlo.") > 100

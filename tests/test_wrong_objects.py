@@ -9,6 +9,7 @@ import pytest
 from flowqcd.flows import hopping, ptcn, trivializing
 from flowqcd.lattice import sites
 from flowqcd.mcmc import flowed, heatbath, hmc, link_flow, metropolis
+from flowqcd.models import conditional
 from flowqcd.theory import determinant, gauge, observables, pseudofermion, wilson_flow
 from flowqcd.types import Flow
 
@@ -132,3 +133,10 @@ def test_couplings_that_are_no_numbers(make, value):
 
 def test_traced_couplings_are_left_alone():
   assert jax.jit(lambda beta: gauge.action(beta).value(fields.links(1, (2, 2)), ()))(jnp.nan).shape == ()
+
+
+def test_parameters_of_another_number_of_factors(links):
+  action = pseudofermion.even_odd(0.1)
+  model = conditional.make([conditional.Factor(hopping.odd(hopping.Config(), 0.1, (4, 4, 4, 4)), action, 2)])
+  with pytest.raises(ValueError, match="a model of 1 factors needs parameters for each, not for 0"):
+    model.at((), links)

@@ -24,6 +24,8 @@ from flowqcd.types import Array
 _TERMS = {4: 15, 8: 26}
 """Taylor terms by bytes of the real type: 2^n/n! is below rounding for arguments of norm at most two."""
 _MAX_SQUARINGS = 40
+_FIXED_SQUARINGS = 12
+"""On accelerators, for which a loop whose length the data decide is a wait for the host: norms up to 8,192."""
 
 Coefficients = tuple[Array, Array, Array]
 
@@ -31,7 +33,8 @@ Coefficients = tuple[Array, Array, Array]
 def exp(x: Array) -> Array:
   """e^x for x in the Lie algebra. [..., Nc, Nc, V], Nc = 1, 2 or 3; traceless for Nc > 1.
 
-  Relative error a few ulps times max(1, |x|). Raises ValueError for other Nc.
+  Relative error a few ulps times max(1, |x|). On GPUs and TPUs NaN where the largest eigenvalue may exceed 8,192, where
+  single precision has no digits left but three. Raises ValueError for other Nc.
   """
   nc = x.shape[-2]
   if nc == 1:
@@ -131,23 +134,29 @@ def _taylor(p: Array, delta: Array) -> Coefficients:
 
 
 def _square_back(start: Coefficients, p: Array, delta: Array, n: Array) -> Coefficients:
-  """Square the element n times at each site, in a loop as long as the worst site needs (mostly none at all).
+  """Square the element n times at each site."""
+  return lax.platform_dependent(start, p, delta, n, cpu=_square_as_needed, default=_square_as_feared)
+
+
+def _square_as_needed(start: Coefficients, p: Array, delta: Array, n: Array) -> Coefficients:
+  """In a loop as long as the worst site needs, mostly none at all.
 
   The loop also keeps XLA from fusing the whole series into every matrix element that reads a coefficient.
   """
-  d = 1j * delta
   longest = lax.stop_gradient(jnp.max(n))
+  step = lambda state: (state[0] + 1, _squared(state[0] < n, state[1], p, delta))
+  return lax.while_loop(lambda state: state[0] < longest, step, (jnp.zeros((), n.dtype), start))[1]
 
-  def square(state: tuple) -> tuple:
-    i, (a, b, c) = state
-    more = i < n
-    # (a + b x + c x^2)^2 with x^3 = p x + d and x^4 = p x^2 + d x.
-    squared = (
-      a * a + 2 * b * c * d,
-      2 * a * b + 2 * b * c * p + c * c * d,
-      b * b + 2 * a * c + c * c * p,
-    )
-    return i + 1, tuple(jnp.where(more, new, old) for new, old in zip(squared, (a, b, c)))
 
-  zero = jnp.zeros((), n.dtype)
-  return lax.while_loop(lambda state: state[0] < longest, square, (zero, start))[1]
+def _square_as_feared(start: Coefficients, p: Array, delta: Array, n: Array) -> Coefficients:
+  """As often as the largest norm would need, in one kernel."""
+  step = lambda i, state: _squared(i < n, state, p, delta)
+  found = lax.fori_loop(0, _FIXED_SQUARINGS, step, start, unroll=True)
+  return jax.tree.map(lambda z: jnp.where(n > _FIXED_SQUARINGS, jnp.nan, z), found)
+
+
+def _squared(where: Array, state: Coefficients, p: Array, delta: Array) -> Coefficients:
+  """(a + b x + c x^2)^2 at some sites, with x^3 = p x + d and x^4 = p x^2 + d x."""
+  (a, b, c), d = state, 1j * delta
+  squared = a * a + 2 * b * c * d, 2 * a * b + 2 * b * c * p + c * c * d, b * b + 2 * a * c + c * c * p
+  return tuple(jnp.where(where, new, old) for new, old in zip(squared, state))

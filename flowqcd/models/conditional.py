@@ -50,7 +50,8 @@ class AtLinks(NamedTuple):
 
 
 class Conditional(NamedTuple):
-  """init: key -> params.  at: (params, u) -> AtLinks, which does once what all draws at these links share."""
+  """init: key -> params.  at: (params, u) -> AtLinks, which does once what all draws at these links share; it raises
+  ValueError for parameters of another number of factors."""
 
   init: Callable[[Key], Params]
   at: Callable[[Params, Array], AtLinks]
@@ -73,6 +74,9 @@ def make(factors: Sequence[Factor]) -> Conditional:
     return tuple(f.flow.init(k) for f, k in zip(factors, jax.random.split(key, len(factors))))
 
   def at(params: Params, u: Array) -> AtLinks:
+    if len(params) != len(factors):
+      # Factors without parameters would be left out, and the weights those of another theory.
+      raise ValueError(f"a model of {len(factors)} factors needs parameters for each, not for {len(params)}")
     flows = [factor.flow.at(p, u) for factor, p in zip(factors, params)]
 
     def noise(key: Key) -> Fields:
@@ -81,14 +85,15 @@ def make(factors: Sequence[Factor]) -> Conditional:
 
     def image(z: Fields) -> Draw:
       phi, log_q, action = [], jnp.zeros((), u.real.dtype), jnp.zeros((), u.real.dtype)
-      for factor, flow, chi in zip(factors, flows, z):
+      for factor, flow, chi in zip(factors, flows, z, strict=True):
         phi.append(flow.forward(chi))
         log_q += -solvers.norm2(chi) - flow.logdet
         action += factor.action.value(u, phi[-1])
       return Draw(tuple(phi), log_q, action)
 
     def log_prob(phi: Fields) -> Array:
-      return precision.added(-solvers.norm2(flow.inverse(field)) - flow.logdet for flow, field in zip(flows, phi))
+      pairs = zip(flows, phi, strict=True)
+      return precision.added(-solvers.norm2(flow.inverse(field)) - flow.logdet for flow, field in pairs)
 
     return AtLinks(noise, image, log_prob)
 

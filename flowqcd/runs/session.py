@@ -100,7 +100,10 @@ def startup_seconds() -> float:
 
 
 def dtype(precision: str) -> jnp.dtype:
-  """Complex dtype of single or double precision."""
+  """Complex dtype of single or double precision. Raises ValueError for double where the devices are TPUs."""
+  if precision == "double" and jax.default_backend() == "tpu":
+    # Their compiler ends the process where it meets a double-precision complex number.
+    raise ValueError("TPUs have no complex numbers in double precision: set every precision to single")
   return jnp.dtype("complex64" if precision == "single" else "complex128")
 
 

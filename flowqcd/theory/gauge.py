@@ -178,8 +178,8 @@ def total(*actions: Action) -> Action:
 
   whole = Action(
     refresh=refresh,
-    value=lambda u, fields: precision.added(a.value(u, f) for a, f in zip(actions, fields)),
-    force=lambda u, fields: precision.added(a.force(u, f) for a, f in zip(actions, fields)),
-    local=lambda u, fields: tuple(a.terms(u, f) for a, f in zip(actions, fields)),
+    value=lambda u, fields: precision.added(a.value(u, f) for a, f in zip(actions, fields, strict=True)),
+    force=lambda u, fields: precision.added(a.force(u, f) for a, f in zip(actions, fields, strict=True)),
+    local=lambda u, fields: tuple(a.terms(u, f) for a, f in zip(actions, fields, strict=True)),
   )
   return precision.of_links(whole)

@@ -83,6 +83,30 @@ def test_exponential_derivative_at_coinciding_eigenvalues(phases):
   np.testing.assert_allclose(ours, plain, atol=1e-13)
 
 
+def test_exponential_without_a_loop(monkeypatch):
+  # What accelerators run.
+  x = jnp.asarray([0.0, 0.3, 60.0, 2e3]) * group.gaussian(jax.random.key(3), (3, 3, 4), jnp.complex128)
+  tangent = group.gaussian(jax.random.key(5), (3, 3, 4), jnp.complex128)
+  expected = [jax.jvp(exponential.exp, (x,), (tangent,)), exponential.exp(1e4 * x)]
+  monkeypatch.setattr(exponential, "_square_as_needed", exponential._square_as_feared)
+  exponential._with_partials.cache_clear()
+  jax.clear_caches()
+  found = [jax.jvp(exponential.exp, (x,), (tangent,)), exponential.exp(1e4 * x)]
+  for ours, theirs in zip(found[0], expected[0]):
+    np.testing.assert_allclose(ours, theirs, atol=1e-9)
+  # Beyond its range it says so.
+  assert np.isnan(found[1][..., 2:]).all() and not np.isnan(expected[1]).any()
+  np.testing.assert_allclose(found[1][..., 0], expected[1][..., 0], atol=1e-12)
+  jax.clear_caches()
+  exponential._with_partials.cache_clear()
+
+
+def test_exponential_does_not_wait_for_the_host():
+  x = jnp.zeros((3, 3, 4), jnp.complex64)
+  exported = jax.export.export(jax.jit(exponential.exp), platforms=("cuda",))(x)
+  assert "while" not in exported.mlir_module()
+
+
 def test_exponential_refuses_other_groups():
   with pytest.raises(ValueError, match="Nc = 4"):
     exponential.exp(jnp.zeros((4, 4, 1), complex))

@@ -55,6 +55,7 @@ MUTANTS = [
     "tests/lattice/test_group.py",
     ("return a, -1j * b, -c", "return a, -1j * b, c"),
     ("2 * a * b + 2 * b * c * p + c * c * d", "2 * a * b + 2 * b * c * p - c * c * d"),
+    ("fori_loop(0, _FIXED_SQUARINGS, step", "fori_loop(0, 8, step"),
   ),
   *of(
     "lattice/integrators.py",
