@@ -28,7 +28,7 @@ test: check
 check: .venv/test.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/python tests/snippets.py build/snippets README.md docs/your_own.md
+	$(BIN)/python tests/snippets.py build/snippets README.md docs/your_own.md docs/clusters.md
 	$(BIN)/pyright --pythonpath $(BIN)/python flowqcd build/snippets
 
 # Statistical tests and large Jacobians, with programs optimised as users have them.

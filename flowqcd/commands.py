@@ -84,6 +84,7 @@ def measure_files(config: Experiment, paths: Sequence[str]) -> list[files_stage.
   if config.output in {preset.output for preset in presets.PRESETS.values()}:
     raise ValueError("measuring files needs --config.output=FOLDER, a new folder for what is found")
   session.start(config.compilation)
+  distributed.split_lattices(config.lattice_devices)
   dtype = session.dtype(config.precision)
   return files_stage.run(pathlib.Path(config.output), config.theory, config.measurement, paths, dtype)
 
@@ -185,6 +186,7 @@ def profile_training(config: Experiment) -> dict[str, profile_stage.Cost]:
 
 def _begin(config: Experiment) -> tuple[Experiment, Run]:
   session.start(config.compilation, several_hosts=True)
+  distributed.split_lattices(config.lattice_devices)
   config = experiment.on_devices(config)
   return config, experiment.claim(config)
 

@@ -27,6 +27,7 @@ from jax import lax
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from flowqcd import domains
 from flowqcd.types import Array, Key
 
 T = TypeVar("T")
@@ -230,6 +231,24 @@ def _item_keys(key: Key, step: int | Array, first: int | Array, count: int) -> K
   return jax.random.key_data(keys)
 
 
+_per_lattice = 1
+
+
+def split_lattices(devices: int) -> None:
+  """Let `parallel_map` spread each lattice over so many devices from now on, by its time slices: see `domains`.
+
+  Raises ValueError for a number that does not divide that of all devices.
+  """
+  global _per_lattice
+  domains.mesh(devices)
+  _per_lattice = devices
+
+
+def places() -> int:
+  """How many items `parallel_map` has at work at once, each on one or more devices of all hosts."""
+  return jax.device_count() // _per_lattice
+
+
 def check_divisible(count: int, what: str) -> None:
   """Raise ValueError unless `count` items can be split evenly over all devices of all hosts."""
   devices = jax.device_count()
@@ -275,9 +294,10 @@ def _join(tree: Tree) -> Tree:
 def parallel_map(function: Callable[..., Any], chunk: int, num_shared: int = 0) -> Callable[..., Any]:
   """(shared..., items...) -> function over the leading axis of items, split over all devices of all hosts.
 
-  On each device `chunk` items are vectorised at a time and the chunks run in turn: on a CPU a few configurations fill
-  the cache. The first num_shared arguments go to every item whole. An item count that devices do not divide is padded.
-  Every process gives all items; results are NumPy arrays, of all items on every process.
+  On each device, or each row of devices that share lattices (`split_lattices`), `chunk` items are vectorised at a time and
+  the chunks run in turn: on a CPU a few configurations fill the cache. The first num_shared arguments go to every item
+  whole. An item count that devices do not divide is padded. Every process gives all items; results are NumPy arrays, of all
+  items on every process.
   """
 
   def on_device(*args: Any) -> Any:
@@ -287,19 +307,57 @@ def parallel_map(function: Callable[..., Any], chunk: int, num_shared: int = 0) 
   axes = (None,) * num_shared
   compiled: dict[int, Callable] = {}
 
-  def run(*args: Any) -> Any:
-    shared, items = args[:num_shared], args[num_shared:]
+  def whole(shared: tuple, items: tuple) -> Any:
     count = jax.tree.leaves(items)[0].shape[0]
-    missing = -count % jax.device_count()
-    repeat = lambda x: jnp.concatenate([x, jnp.repeat(x[:1], missing, axis=0)])
-    items = jax.tree.map(repeat, items) if missing else items
-    mine = (count + missing) // jax.process_count()
+    mine = count // jax.process_count()
     own = slice(jax.process_index() * mine, (jax.process_index() + 1) * mine)
     items = jax.tree.map(lambda x: x[own], items) if jax.process_count() > 1 else items
     if len(items) not in compiled:
       compiled[len(items)] = jax.pmap(on_device, axis_name=_AXIS, in_axes=axes + (0,) * len(items))
-    result = _gathered(_join(compiled[len(items)](*_place(shared, PartitionSpec()), *_split(items))))
+    return _gathered(_join(compiled[len(items)](*_place(shared, PartitionSpec()), *_split(items))))
+
+  over_meshes = _mesh_map(function, chunk, num_shared)
+
+  def run(*args: Any) -> Any:
+    shared, items = args[:num_shared], args[num_shared:]
+    count = jax.tree.leaves(items)[0].shape[0]
+    missing = -count % places()
+    repeat = lambda x: jnp.concatenate([x, jnp.repeat(x[:1], missing, axis=0)])
+    items = jax.tree.map(repeat, items) if missing else items
+    result = (whole if _per_lattice == 1 else over_meshes)(shared, items)
     return jax.tree.map(lambda x: x[:count], result) if missing else result
+
+  return run
+
+
+def _mesh_map(function: Callable[..., Any], chunk: int, num_shared: int) -> Callable[[tuple, tuple], Any]:
+  """(shared, items) -> host arrays of the function, items over the rows of the mesh and each lattice within a row.
+
+  All rows are one program, and loops as long as the item needs that takes longest: halos are exchanged in all of them at
+  once, and a row that had left its loop would never come.
+  """
+
+  def of_all(mesh: Mesh, shared: tuple, items: tuple) -> Any:
+    rows = mesh.shape[domains.ITEMS]
+    each = jax.tree.leaves(items)[0].shape[0] // rows
+    size = next(n for n in range(min(chunk, each), 0, -1) if each % n == 0)
+    in_turn = lambda x: jnp.swapaxes(x.reshape((rows, each // size, size, *x.shape[1:])), 0, 1)
+    together = jax.vmap(jax.vmap(lambda *item: function(*shared, *item)))
+    found = lax.map(lambda group: together(*group), jax.tree.map(in_turn, items))
+    return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1).reshape((rows * each, *x.shape[3:])), found)
+
+  program = jax.jit(of_all, static_argnums=0)
+
+  def run(shared: tuple, items: tuple) -> Any:
+    mesh = domains.mesh(_per_lattice)
+    if not is_alone():  # Arrays of one host's device are not sent to others', and every process has them all.
+      shared, items = jax.tree.map(np.asarray, (shared, items))
+    with jax.set_mesh(mesh):
+      shared = jax.device_put(shared, NamedSharding(mesh, PartitionSpec()))
+      result = program(mesh, shared, jax.tree.map(domains.place_items, items))
+    # No collective of ours may start while one of the program's is still running: see `_join`.
+    result = jax.block_until_ready(result)
+    return jax.tree.map(np.asarray, result) if is_alone() else multihost_utils.process_allgather(result, tiled=True)
 
   return run
 

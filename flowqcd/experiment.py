@@ -58,6 +58,9 @@ class Experiment(tree.with_groups(_Model, "_Model", marginals.GROUPS)):
   accelerator_sites: int = field(
     65_536, "Sites of configurations vectorised at once on a GPU or TPU, at least; with 0 the chunks hold there too."
   )
+  lattice_devices: int = field(
+    1, "Devices over which the time slices of each lattice are spread; the other devices have other lattices."
+  )
   seed: int = field(2208, "Seed of all randomness.")
   output: str = field("runs/reproduce", "Folder of this run.")
   aside: bool = field(
@@ -72,6 +75,9 @@ class Experiment(tree.with_groups(_Model, "_Model", marginals.GROUPS)):
       raise ValueError(f"compilation must be full or quick, not '{self.compilation}'")
     if self.accelerator_sites < 0:
       raise ValueError(f"accelerator_sites must not be negative, not {self.accelerator_sites}")
+    slices, shared_by = self.theory.lattice[0], self.lattice_devices
+    if shared_by < 1 or slices % shared_by:
+      raise ValueError(f"lattice_devices must divide the {slices} time slices of theory.lattice, not {shared_by}")
     training.check(self.training, self.theory)
     marginals.check(self.links, self.theory)
     annealing.check(self.annealing, self.theory)
@@ -92,7 +98,7 @@ class Experiment(tree.with_groups(_Model, "_Model", marginals.GROUPS)):
     return conditionals.has_model(self.conditional, self.theory)
 
 
-_OPERATIONAL = ("output", "aside", "measurement.bins", "measurement.extents")
+_OPERATIONAL = ("output", "aside", "lattice_devices", "measurement.bins", "measurement.extents")
 """Fields that do not change what a run computes and stores."""
 
 
@@ -104,7 +110,7 @@ def on_devices(config: Experiment) -> Experiment:
   """
   if jax.default_backend() == "cpu":
     return config
-  least = config.accelerator_sites // math.prod(config.theory.lattice)
+  least = config.accelerator_sites * config.lattice_devices // math.prod(config.theory.lattice)
   chunks = {path: value for path, value in tree.to_dict(config).items() if path.endswith(".chunk")}
   del chunks["conditional.chunk"]  # Draws of each of so many configurations.
   return tree.override(config, {path: str(max(value, least)) for path, value in chunks.items()}, "")

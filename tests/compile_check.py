@@ -11,7 +11,10 @@ from __future__ import annotations
 import re
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
+
+import programs
 
 H100 = """
 gpu_device_info {
@@ -73,13 +76,17 @@ def kernels(text: str) -> int:
   return sum(map(of_line, bodies[entry]))
 
 
-def _device(platform: str):
+SPLIT = {"16^4": (16,) * 4, "64 x 32^3": (64, 32, 32, 32)}
+"""Lattices that are compiled over four devices too."""
+
+
+def _devices(platform: str):
+  """Four."""
   from jax.experimental import topologies
 
   if platform == "tpu":
-    return topologies.get_topology_desc("v5e:2x2", platform="tpu").devices[0]
-  topology = topologies.get_topology_desc("h100", platform="cuda", target_config=H100, topology="1x1x1")
-  return topology.devices[0]
+    return topologies.get_topology_desc("v5e:2x2", platform="tpu").devices
+  return topologies.get_topology_desc("h100", platform="cuda", target_config=H100, topology="1x1x4").devices
 
 
 def main(words: Sequence[str]) -> int:
@@ -92,27 +99,58 @@ def main(words: Sequence[str]) -> int:
   from jax.sharding import SingleDeviceSharding
 
   jax.config.update("jax_enable_x64", True)
-  import test_lowering
+  import hot_paths
 
   platform, *names = words
-  place = SingleDeviceSharding(_device(platform))
+  devices, refused = _devices(platform), 0
   print(f"{platform:24} {'compile s':>9} {'kernels':>8} {'MiB':>8}")
-  refused = 0
-  for name, path in test_lowering.PATHS.items():
-    if not all(word in name for word in names):
-      continue
-    function, arguments = path()
-    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), arguments)
-    clock = time.monotonic()
-    try:
-      compiled = jax.jit(function, out_shardings=place).lower(*shapes).compile()
-    except Exception as error:  # Whatever a compiler says is what this is for.
-      refused += 1
-      print(f"{name:24} refused: {str(error).splitlines()[0][:200]}", flush=True)
-      continue
-    seconds, memory = time.monotonic() - clock, compiled.memory_analysis().temp_size_in_bytes / 2**20
-    print(f"{name:24} {seconds:9.1f} {kernels(compiled.as_text()):8} {memory:8.1f}", flush=True)
+  for name, path in hot_paths.PATHS.items():
+    if all(word in name for word in names):
+      function, arguments = path("single")
+      place = SingleDeviceSharding(devices[0])
+      refused += not _compiled(name, function, arguments, lambda _, place=place: place, place)
+  for name, lattice in SPLIT.items():
+    name = f"hmc, {name} over four"
+    if all(word in name for word in names):
+      refused += not _split(name, lattice, devices)
   return refused
+
+
+def _compiled(name, function, arguments, place, out=None) -> bool:
+  """Whether a function compiled; a line about it. place: argument -> its sharding."""
+  import jax
+
+  shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place(x)), arguments)
+  clock = time.monotonic()
+  try:
+    compiled = jax.jit(function, **({"out_shardings": out} if out else {})).lower(*shapes).compile()
+  except Exception as error:  # Whatever a compiler says is what this is for.
+    print(f"{name:24} refused: {str(error).splitlines()[0][:200]}", flush=True)
+    return False
+  text, memory = compiled.as_text(), compiled.memory_analysis().temp_size_in_bytes / 2**20
+  print(f"{name:24} {time.monotonic() - clock:9.1f} {kernels(text):8} {memory:8.1f}", flush=True)
+  moved = Counter(kind for kind, _ in programs.collectives(text))
+  if moved:
+    print(f"{'':24} {', '.join(f'{n} {kind}' for kind, n in moved.items())}", flush=True)
+  return moved.keys() <= {"collective-permute", "all-reduce"}
+
+
+def _split(name, lattice, devices) -> bool:
+  """The HMC of two flavours with each lattice over all of the devices; False too where whole fields are gathered."""
+  import hot_paths
+  import jax
+  import numpy as np
+  from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+  from flowqcd import domains
+
+  function, (_, key) = hot_paths.PATHS["hmc"]("single")
+  axes = AxisType.Auto, AxisType.Auto
+  mesh = Mesh(np.array(devices).reshape(1, len(devices)), (domains.ITEMS, domains.TIME), axis_types=axes)
+  u = jax.ShapeDtypeStruct((4, 3, 3, *lattice), "complex64")
+  in_time = PartitionSpec(None, None, None, domains.TIME)
+  with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+    return _compiled(name, function, (u, key), lambda x: NamedSharding(mesh, in_time if x is u else PartitionSpec()))
 
 
 if __name__ == "__main__":

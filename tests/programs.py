@@ -1,13 +1,32 @@
 """How the tests' programs are compiled."""
 
 import functools
+import math
 import os
+import re
 from importlib import metadata
 
 import pytest
 
 slow = functools.partial(pytest.param, marks=pytest.mark.slow)
 """A case of parametrize that says the same again in another group or dimension: `make slow` runs it."""
+
+
+_COLLECTIVE = re.compile(
+  r"= (.*?) (all-gather|all-reduce|collective-permute|all-to-all|reduce-scatter|collective-broadcast)(?:-start)?\("
+)
+_SHAPE = re.compile(r"\w+\[([\d,]*)\]")
+
+
+def collectives(text: str) -> list[tuple[str, int]]:
+  """What devices exchange in a compiled program, from its text: kinds, and elements of the largest part of each."""
+  found = []
+  for line in text.splitlines():
+    met = _COLLECTIVE.search(line)
+    if met:
+      sizes = [math.prod(map(int, filter(None, shape.split(",")))) for shape in _SHAPE.findall(met.group(1))]
+      found.append((met.group(2), max(sizes)))
+  return found
 
 
 def xla_flags(devices: int = 4, given: str | None = None) -> str:

@@ -309,6 +309,18 @@ def test_any_number_of_processes_and_devices_gives_the_same_numbers(alone, tmp_p
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("number, each", [(1, 4), (2, 2)])
+def test_lattices_are_split_over_devices_and_processes(alone, tmp_path, number, each):
+  settings = "sampling.num_samples=40", "hmc.trajectories=80", "lattice_devices=4"
+  for process in _run("reproduce", tmp_path / "run", number, each, *settings):
+    text, _ = process.communicate(timeout=1800)
+    assert process.returncode == 0, text[-3000:]
+  found = _columns(tmp_path / "run")
+  for name, x in alone.items():
+    np.testing.assert_allclose(found[name], x, atol=1e-4, rtol=1e-5, err_msg=name)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("dead", [0, 1])
 def test_a_process_that_dies_ends_the_others_with_a_line(tmp_path, dead):
   processes = _run("run_hmc", tmp_path / "run", 2, 1, "hmc.trajectories=400000")

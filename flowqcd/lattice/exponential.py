@@ -159,4 +159,5 @@ def _squared(where: Array, state: Coefficients, p: Array, delta: Array) -> Coeff
   """(a + b x + c x^2)^2 at some sites, with x^3 = p x + d and x^4 = p x^2 + d x."""
   (a, b, c), d = state, 1j * delta
   squared = a * a + 2 * b * c * d, 2 * a * b + 2 * b * c * p + c * c * d, b * b + 2 * a * c + c * c * p
-  return tuple(jnp.where(where, new, old) for new, old in zip(squared, state))
+  a, b, c = (jnp.where(where, new, old) for new, old in zip(squared, state))
+  return a, b, c

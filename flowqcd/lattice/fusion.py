@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.interpreters import ad, batching, mlir
 
+from flowqcd import domains
 from flowqcd.types import Array
 
 Tree = TypeVar("Tree")
@@ -40,7 +41,8 @@ def materialise_cotangents(tree: Tree) -> Tree:
 
 def _identity(primitive: jex.core.Primitive, tree: Tree) -> Tree:
   leaves, structure = jax.tree.flatten(tree)
-  return jax.tree.unflatten(structure, primitive.bind(*map(jnp.asarray, leaves)))
+  # Device by device: the loop's condition reads an array, which would otherwise be gathered for it.
+  return jax.tree.unflatten(structure, domains.locally(primitive.bind, *map(jnp.asarray, leaves)))
 
 
 def _pass_through_loop(*arrays: Array) -> list[Array]:

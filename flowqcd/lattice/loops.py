@@ -86,20 +86,24 @@ def clover_leaf(u: Array, mu: int, nu: int) -> Array:
 def polyakov_line(u: Array, direction: int = 0) -> Array:
   """Ordered product of the links along a direction, from coordinate 0: [Nc, Nc, *L without that axis]."""
   sites.extents(u)
-  link = jnp.moveaxis(u[direction], direction + 2, 0)
-  rest = link.shape[3:]
-  link = link.reshape(link.shape[:3] + (-1,))
-  line = link[0]
-  for step in range(1, link.shape[0]):
-    line = group.mul(line, link[step])
-  return line.reshape(line.shape[:2] + rest)
+  line = jnp.moveaxis(u[direction], direction + 2, 0)
+  rest = line.shape[3:]
+  line = line.reshape(line.shape[:3] + (-1,))
+  # Neighbours by twos: the first products are within a device's time slices.
+  while len(line) > 1:
+    even = len(line) // 2 * 2
+    line = jnp.concatenate([group.mul(line[0:even:2], line[1:even:2]), line[even:]])
+  return line[0].reshape(line.shape[1:3] + rest)
 
 
 def winding_line(v: Array, lattice: sites.Extents, mu: int) -> Array:
   """The closed line along mu that starts and ends at each site: flat links v [Nd, Nc, Nc, V] -> [Nc, Nc, V]."""
-  line = v[mu]
-  for step in range(1, lattice[mu]):
-    line = group.mul(line, sites.shift(v[mu], lattice, mu, step))
+  # W_{m+n}(x) = W_m(x) W_n(x+m): by the binary digits of the length, in as many products as its logarithm.
+  line, length = v[mu], 1
+  for digit in f"{lattice[mu]:b}"[1:]:
+    line, length = group.mul(line, sites.shift(line, lattice, mu, length)), 2 * length
+    if digit == "1":
+      line, length = group.mul(line, sites.shift(v[mu], lattice, mu, length)), length + 1
   return line
 
 

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from flowqcd import domains
 from flowqcd.lattice import layout
 from flowqcd.types import Action, AnyArray, Array, Flow
 
@@ -159,11 +160,20 @@ def added(terms: Iterable[Any]) -> Any:
   return functools.reduce(operator.add, terms)
 
 
+_IN_TURN = 64
+"""Entries that are added one after the other."""
+
+
 def pairwise_sum(x: Array) -> Array:
-  """The sum of all entries by halves, whose rounding grows with the logarithm of their number."""
-  x = jnp.ravel(x)
-  while x.size > 1:
-    half = x.size // 2
-    # The middle entry of an odd number waits for the next round.
-    x = jnp.concatenate([x[:half] + x[half : 2 * half], x[2 * half :]])
-  return jnp.sum(x)
+  """The sum of all entries, each axis by halves, whose rounding grows with the logarithm of their number.
+
+  Within each device's piece of a lattice first.
+  """
+  x = domains.pieces(jnp.atleast_1d(x))
+  while x.ndim:
+    while x.shape[-1] > _IN_TURN:
+      half = x.shape[-1] // 2
+      # The middle entry of an odd number waits for the next round.
+      x = jnp.concatenate([x[..., :half] + x[..., half : 2 * half], x[..., 2 * half :]], axis=-1)
+    x = jnp.sum(x, axis=-1)
+  return x

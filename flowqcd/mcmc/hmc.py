@@ -57,8 +57,8 @@ def _kinetic_terms(momentum: Array) -> Array:
 
 def _change(before: Any, after: Any) -> Array:
   """Sum of the entries of one tree of arrays less those of another, by differences of entries."""
-  differences = jax.tree.map(lambda a, b: jnp.ravel(b - a), before, after)
-  return precision.pairwise_sum(jnp.concatenate(jax.tree.leaves(differences)))
+  differences = jax.tree.map(lambda a, b: b - a, before, after)
+  return precision.added(map(precision.pairwise_sum, jax.tree.leaves(differences)))
 
 
 def evolve(

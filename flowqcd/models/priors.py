@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from flowqcd import domains
 from flowqcd.lattice import group, sites
 from flowqcd.mcmc import heatbath, hmc
 from flowqcd.theory import gauge
@@ -32,7 +33,7 @@ def haar(nc: int, lattice: sites.Extents, dtype: jnp.dtype) -> Prior:
     volume *= extent
 
   def sample(key: Key) -> Array:
-    return sites.unflatten(group.haar(key, (len(lattice), nc, nc, volume), dtype), lattice)
+    return domains.split(sites.unflatten(group.haar(key, (len(lattice), nc, nc, volume), dtype), lattice))
 
   return Prior(sample, lambda u: jnp.zeros((), u.real.dtype))
 

@@ -88,7 +88,7 @@ def _advance(root: Key, kernel: Kernel, columns: Columns, plan: HMC):
     u, (kept, rows) = jax.lax.scan(block, u, steps)
     return u, {"u": kept} | rows
 
-  chunk = -(-plan.streams // jax.device_count())
+  chunk = -(-plan.streams // distributed.places())
   mapped = distributed.parallel_map(one_stream, chunk, num_shared=1)
 
   def advance(u: Array, first: int, count: int) -> tuple[Array, dict[str, np.ndarray]]:
