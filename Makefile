@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13; do \
 BIN := .venv/bin
 FLAGS ?=
 
-.PHONY: reproduce statistics paper paper-small test check slow mutants campaign coverage exactness compile-check cluster-test bench bench-compare clean
+.PHONY: reproduce statistics paper paper-small test check slow mutants campaign coverage exactness compile-check cluster-test device-check bench bench-compare clean
 
 # The main job: flow against HMC at the paper's point, into runs/reproduce/. Killed, it goes on where it was.
 reproduce: .venv/run.stamp
@@ -63,6 +63,11 @@ cluster-test: .venv/test.stamp
 compile-check: .venv/compile.stamp
 	@status=0; for part in $(or $(PART),cuda tpu); do \
 	  PYTHONPATH=.:tests .venv/compile/bin/python tests/compile_check.py $$part $(WORD) || status=1; done; exit $$status
+
+# Every hot path on this machine's accelerator against numbers from a CPU, and its rates: four minutes. OUT is the folder.
+OUT ?= runs/device_check
+device-check: .venv/test.stamp
+	PYTHONPATH=. $(BIN)/python tests/device_check.py $(OUT) $(FLAGS)
 
 # Every hot kernel and end-to-end rate, optimised and with one device for one core, as users have them: a table, and
 # runs/bench/<time>.json. With more devices than cores the heat bath takes twice its time.
