@@ -37,7 +37,7 @@ def fill(
   asked for more steps than before, the last part may be shorter. salt: makes its random numbers those of no other ensemble;
   it uses salt and salt + 1. Raises ValueError where the chain is longer than the plan.
   """
-  store, advance = run.store(name), _advance(run.key(salt), kernel, columns, plan)
+  store, advance = run.store(name), _advance(run.key(salt), math.prod(theory.lattice), kernel, columns, plan)
   total, done = plan.trajectories, len(store) // plan.streams * plan.thin
   folder.require_growth("hmc.trajectories", total, done, str(store.path))
   per_part = plan.thin * _parts_together(plan)
@@ -71,8 +71,18 @@ def _parts_together(plan: HMC) -> int:
   return math.gcd(stored, 8 if discarded % plan.thin else math.gcd(discarded // plan.thin, 8))
 
 
-def _advance(root: Key, kernel: Kernel, columns: Columns, plan: HMC):
-  """(u [streams], first step, count) -> (u, arrays by name), all streams at once."""
+_CACHED_SITES = 512
+"""Of the streams that a CPU's core advances together: more leave its cache, and wait for the solver that takes longest."""
+
+
+def _together(streams: int, volume: int) -> int:
+  """How many streams are vectorised on each device: all of its share on accelerators, which want many."""
+  share = -(-streams // distributed.places())
+  return share if jax.default_backend() != "cpu" else max(1, min(share, _CACHED_SITES // volume))
+
+
+def _advance(root: Key, volume: int, kernel: Kernel, columns: Columns, plan: HMC):
+  """(u [streams], first step, count) -> (u, arrays by name), all streams of `volume` sites each."""
   thin = plan.thin
 
   def one_stream(steps: Array, u: Array, stream: Array) -> tuple[Array, dict[str, Array]]:
@@ -88,8 +98,7 @@ def _advance(root: Key, kernel: Kernel, columns: Columns, plan: HMC):
     u, (kept, rows) = jax.lax.scan(block, u, steps)
     return u, {"u": kept} | rows
 
-  chunk = -(-plan.streams // distributed.places())
-  mapped = distributed.parallel_map(one_stream, chunk, num_shared=1)
+  mapped = distributed.parallel_map(one_stream, _together(plan.streams, volume), num_shared=1)
 
   def advance(u: Array, first: int, count: int) -> tuple[Array, dict[str, np.ndarray]]:
     groups = (first + jnp.arange(count)).reshape(-1, min(thin, count))

@@ -2,10 +2,11 @@
 
 import dataclasses
 
+import jax
 import numpy as np
 import pytest
 
-from flowqcd import experiment, presets
+from flowqcd import distributed, experiment, presets
 from flowqcd.mcmc import hmc
 from flowqcd.runs import session
 from flowqcd.runs.trajectories import HMC
@@ -32,3 +33,11 @@ def test_every_step_is_taken_once(tmp_path, thermalisation):
   # A chain that lost its last part goes on from the one before, and not from the start.
   sorted((tmp_path / "run" / "counted").glob("*.h5"))[-1].unlink()
   np.testing.assert_array_equal(chains.series(fill(), "u").real, found)
+
+
+@pytest.mark.parametrize("backend, lattice, wanted", [
+  ("cpu", (4, 4), 8), ("cpu", (16, 16), 2), ("cpu", (4, 4, 4, 4), 2), ("cpu", (8, 8, 8, 8), 1), ("gpu", (8, 8, 8, 8), 8),
+])  # fmt: skip
+def test_streams_of_a_core_fit_its_cache(backend, lattice, wanted, monkeypatch):
+  monkeypatch.setattr(jax, "default_backend", lambda: backend)
+  assert chains._together(8 * distributed.places() - 3, int(np.prod(lattice))) == wanted
