@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13; do \
 BIN := .venv/bin
 FLAGS ?=
 
-.PHONY: reproduce statistics paper paper-small test check slow mutants campaign coverage exactness compile-check cluster-test device-check bench bench-compare clean
+.PHONY: reproduce statistics paper paper-small test check slow mutants campaign coverage exactness compile-check cluster-test device-check test-newest bench bench-compare clean
 
 # The main job: flow against HMC at the paper's point, into runs/reproduce/. Killed, it goes on where it was.
 reproduce: .venv/run.stamp
@@ -102,6 +102,16 @@ bench-compare: .venv/bench.stamp
 	.venv/compile/bin/python -m pip install --quiet -e '.[test]' libtpu
 	.venv/compile/bin/python -m pip install --quiet --no-deps \
 	  $$($(BIN)/python -c 'import jax; print(*(f"jax-cuda12-{x}=={jax.__version__}" for x in ("plugin", "pjrt")))')
+	touch $@
+
+# The tests on the newest Python and JAX that are allowed; PYTHON_NEWEST says which Python.
+PYTHON_NEWEST ?= python3.13
+test-newest: .venv/newest.stamp
+	XDG_CACHE_HOME=.cache/newest .venv/newest/bin/python -m pytest -n 2 --dist loadscope -p no:cacheprovider $(FLAGS)
+
+.venv/newest.stamp: .venv/pyvenv.cfg pyproject.toml
+	$(PYTHON_NEWEST) -m venv .venv/newest
+	.venv/newest/bin/python -m pip install --quiet -e '.[test]'
 	touch $@
 
 .venv/bench.stamp: .venv/pyvenv.cfg pyproject.toml

@@ -138,7 +138,7 @@ def on_first(function: Callable[[], Any]) -> Any:
       raised = error
     finally:
       _alone = False
-  failed = multihost_utils.broadcast_one_to_all(np.int32(raised is not None))
+  failed = from_first(np.int32(raised is not None))
   if raised is not None:
     raise raised
   if failed:
@@ -148,7 +148,7 @@ def on_first(function: Callable[[], Any]) -> Any:
 
 def from_first(tree: Tree) -> Tree:
   """The first process's arrays, on all processes; their shapes are the same everywhere."""
-  return tree if is_alone() else multihost_utils.broadcast_one_to_all(tree)
+  return tree if is_alone() else _across(tree, _of_first)
 
 
 def shared(function: Callable[[], T]) -> T:
@@ -208,12 +208,42 @@ def _rebuilt(plan: Any, arrays: Iterator[bytes]) -> Any:
 
 def summed(value: float) -> float:
   """The sum of the processes' values."""
-  return value if is_alone() else float(np.sum(multihost_utils.process_allgather(np.float64(value))))
+  return value if is_alone() else float(np.sum(_across(np.float64(value), _of_each)))
 
 
 def _gathered(tree: Tree) -> Tree:
   """Host arrays [items/processes, ...] of all processes, in their order."""
-  return tree if is_alone() else multihost_utils.process_allgather(tree, tiled=True)
+  return tree if is_alone() else jax.tree.map(np.concatenate, _across(tree, _of_each))
+
+
+def _of_each(tree: Tree) -> Tree:
+  return tree
+
+
+def _of_first(tree: Tree) -> Tree:
+  return jax.tree.map(lambda x: x[0], tree)
+
+
+@functools.cache
+def _one_each() -> Mesh:
+  """One device of every process."""
+  first = {device.process_index: device for device in reversed(jax.devices())}
+  return Mesh(np.array([first[i] for i in sorted(first)]), ("processes",))
+
+
+@functools.cache
+def _exchange(combine: Callable[[Any], Any]) -> Callable[[Any], Any]:
+  return jax.jit(combine, out_shardings=NamedSharding(_one_each(), PartitionSpec()))
+
+
+def _across(tree: Tree, combine: Callable[[Tree], Tree]) -> Tree:
+  """Host arrays on all processes of what they have between them, [processes, ...] of each leaf, put together.
+
+  By one device each: the others would only hold copies.
+  """
+  place = NamedSharding(_one_each(), PartitionSpec("processes"))
+  sent = jax.tree.map(lambda x: jax.make_array_from_process_local_data(place, np.asarray(x)[None]), tree)
+  return jax.tree.map(lambda x: np.asarray(x.addressable_data(0)), _exchange(combine)(sent))
 
 
 def item_keys(key: Key, step: int | Array, first: int | Array, count: int) -> Key:
@@ -350,10 +380,8 @@ def _mesh_map(function: Callable[..., Any], chunk: int, num_shared: int) -> Call
 
   def run(shared: tuple, items: tuple) -> Any:
     mesh = domains.mesh(_per_lattice)
-    if not is_alone():  # Arrays of one host's device are not sent to others', and every process has them all.
-      shared, items = jax.tree.map(np.asarray, (shared, items))
     with jax.set_mesh(mesh):
-      shared = jax.device_put(shared, NamedSharding(mesh, PartitionSpec()))
+      shared = jax.tree.map(lambda x: domains.put(x, NamedSharding(mesh, PartitionSpec())), shared)
       result = program(mesh, shared, jax.tree.map(domains.place_items, items))
     # No collective of ours may start while one of the program's is still running: see `_join`.
     result = jax.block_until_ready(result)

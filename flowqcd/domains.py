@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import jax
+import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from flowqcd.types import AnyArray, Array
@@ -52,7 +53,15 @@ def place(u: AnyArray, leading: int = 0) -> Array:
   extent, parts = u.shape[leading + 3], current.shape[TIME]
   if extent % parts:
     raise ValueError(f"{extent} time slices cannot be shared out to {parts} devices")
-  return jax.device_put(u, NamedSharding(current, _spec(u.ndim, leading)))
+  return put(u, NamedSharding(current, _spec(u.ndim, leading)))
+
+
+def put(x: AnyArray, place: NamedSharding) -> Array:
+  """An array that every process has, on the devices of all: each takes what is its own, and nothing is sent."""
+  if place.is_fully_addressable:
+    return jax.device_put(x, place)
+  x = np.asarray(x)
+  return jax.make_array_from_callback(x.shape, place, lambda index: x[index])
 
 
 def _spec(ndim: int, leading: int) -> PartitionSpec:
@@ -71,7 +80,7 @@ def place_items(x: AnyArray) -> Array:
   nd = x.ndim - 4
   if nd > 0 and x.shape[1] == nd and x.shape[2] == x.shape[3]:
     return place(x, 1)
-  return jax.device_put(x, NamedSharding(jax.sharding.get_mesh(), PartitionSpec(ITEMS)))
+  return put(x, NamedSharding(jax.sharding.get_mesh(), PartitionSpec(ITEMS)))
 
 
 def locally(function: Callable[..., Sequence[Array]], *arrays: Array) -> list[Array]:

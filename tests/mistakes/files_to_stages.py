@@ -168,5 +168,27 @@ MUTANTS = [
     ),
   ),
   *of("runs/flags.py", "tests/test_hosts.py", ("      distributed.leave(1)", "      raise")),
+  *of(
+    "distributed.py",
+    "tests/test_domains.py",
+    ("lambda x: jnp.swapaxes(x, 0, 1).reshape((rows * each,", "lambda x: x.reshape((rows * each,"),
+    ("  domains.mesh(devices)\n", ""),
+  ),
+  *of(
+    "domains.py",
+    "tests/test_domains.py",
+    ("n = count() if x.shape[-1] % count() == 0 else 1", "n = 1"),
+    ("  n = count()\n  if n == 1:", "  n = 1\n  if n == 1:"),
+    ("(None,) * (leading + 3 - len(first)), TIME,", "(None,) * (leading + 2 - len(first)), TIME, None,"),
+  ),
+  *of(
+    "lattice/loops.py",
+    "tests/test_domains.py",
+    ("sites.shift(line, lattice, mu, length)), 2 * length", "sites.shift(line, lattice, mu, 1)), 2 * length"),
+    ("group.mul(line[0:even:2], line[1:even:2])", "group.mul(line[1:even:2], line[0:even:2])"),
+  ),
+  *of("models/conditional.py", "tests/test_wrong_objects.py", ("if len(params) != len(factors):", "if False:")),
+  *of("stages/chains.py", "tests/stages/test_chains.py", ("_CACHED_SITES // volume", "_CACHED_SITES")),
+  *of("runs/session.py", "tests/runs/test_session.py", ('default_backend() == "tpu"', 'default_backend() == "gpu"')),
   *of("experiment.py", "tests/runs/test_folder.py", ("str(max(value, least))", "str(least)")),
 ]
