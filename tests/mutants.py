@@ -21,7 +21,7 @@ from mistakes import MUTANTS
 from mistakes.mutant import Mutant
 
 ROOT = Path(__file__).resolve().parent.parent
-PARTS = ("flowqcd", "experiments", "tests", "pyproject.toml", "Makefile", "README.md")
+PARTS = ("flowqcd", "experiments", "tests", "docs", "pyproject.toml", "Makefile", "README.md")
 
 
 def source(mutant: Mutant, root: Path = ROOT) -> str:
