@@ -154,9 +154,9 @@ def split_lattices():
 
 
 def test_items_and_lattices_share_the_devices(split_lattices):
-  u = np.stack([fields.links(1, (8, 4), seed) for seed in range(3)])
+  u = np.stack([fields.links(1, (8, 4), seed) for seed in range(5)])  # Three turns of two rows, one item filled up.
   kernel = heatbath.make(1.3)
-  keys = distributed.item_keys(jax.random.key(1), 0, 0, 3)
+  keys = distributed.item_keys(jax.random.key(1), 0, 0, 5)
   advance = lambda beta, u, key: (_moved(kernel, u, key)[0], beta * observables.plaquette(u))
   found = []
   for devices in (1, 2, 4):
