@@ -135,6 +135,15 @@ def test_gradients_pass_the_barrier():
     assert float(jax.jit(precision.pairwise_sum)(x)) == 120
 
 
+def test_sums_are_within_pieces_first():
+  x = jnp.arange(3 * 1024.0).reshape(3, 1024)
+  with jax.set_mesh(domains.mesh(4)):
+    place = jax.sharding.NamedSharding(jax.sharding.get_mesh(), jax.P(None, domains.TIME))
+    program = jax.jit(precision.pairwise_sum, in_shardings=place).lower(x).compile()
+    assert float(program(jax.device_put(x, place))) == float(jnp.sum(x))
+  assert {kind for kind, _ in programs.collectives(program.as_text())} == {"all-reduce"}
+
+
 @pytest.mark.parametrize("length", [1, 2, 3, 4, 6, 7])
 def test_lines_by_twos(length):
   u = fields.links(3, (length, 3))
