@@ -10,7 +10,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from flowqcd import distributed, experiment, presets
+from flowqcd import distributed, experiment, hosts, presets
 from flowqcd.experiment import Experiment
 from flowqcd.io.ensembles import Ensemble
 from flowqcd.models import joint, zoo
@@ -151,7 +151,7 @@ def publish(config: Experiment) -> list[zoo.Model]:
     raise ValueError(
       "only a trivializing or spectral flow from Haar links, or PTCNs alone, that this run has trained can be published"
     )
-  store = distributed.on_first(lambda: publish_stage.samples(run, config.sampling.num_samples))
+  store = hosts.on_first(lambda: publish_stage.samples(run, config.sampling.num_samples))
   params = _trained(config, run)  # As sampling has used them, rounded where that was asked for.
 
   def written() -> list[zoo.Model]:
@@ -163,7 +163,7 @@ def publish(config: Experiment) -> list[zoo.Model]:
       models.append(model)
     return models
 
-  return distributed.on_first(written) or []
+  return hosts.on_first(written) or []
 
 
 def profile_training(config: Experiment) -> dict[str, profile_stage.Cost]:
@@ -237,4 +237,4 @@ def _measured(config: Experiment, run: Run) -> tuple[Ensemble, Ensemble]:
 
 def _figures(config: Experiment, run: Run) -> dict[str, Any]:
   settings = tree.to_dict(config)
-  return distributed.shared(lambda: figures.draw(run, config.theory, config.prior, config.measurement.bins, settings))
+  return hosts.shared(lambda: figures.draw(run, config.theory, config.prior, config.measurement.bins, settings))

@@ -2,8 +2,8 @@
 
 Numbers of every path are compared with those that a CPU had (tests/data/device_check.json), in single and in double
 precision; then rates are measured against the number of configurations at once. Programs compile side by side on the host's
-cores, and what is not done in time is named and left out. OUT/device_check.json is written after every line of the table.
-Ends with status 1 where a number is wrong or a program was refused.
+cores, and what is not done in time is named and left out. OUT/device_check-TIME.json is written after every line.
+Ends with status 1 where a number is wrong or not there in time, or a program was refused.
 
   --minutes=4   for all of it; compilation takes most.
   --words=hmc,draw   paths and rates whose name has one of these.
@@ -224,9 +224,10 @@ class Table:
   """Lines on stdout, and the same as JSON, written anew after each."""
 
   def __init__(self, folder: pathlib.Path) -> None:
-    """An empty one, for device_check.json in the folder."""
+    """An empty one, for a file of its own in the folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    self.path, self.content = folder / "device_check.json", {"versions": versions(), "numbers": [], "rates": []}
+    self.path = folder / time.strftime("device_check-%Y%m%d-%H%M%S.json")
+    self.content: dict[str, Any] = {"versions": versions(), "numbers": [], "rates": []}
     for name, value in self.content["versions"].items():
       print(f"{name:14} {value}", flush=True)
 
@@ -290,6 +291,7 @@ def numbers(table: Table, words: list[str], end: float) -> bool:
     fine &= good
     table.add("numbers", row, f"{name:32} {precision:>9} {spent:9.1f} {text}")
   for name, precision in left:
+    fine = False
     table.add("numbers", {"path": name, "precision": precision, "late": True}, f"{name:32} {precision:>9} not in time")
   return fine
 
@@ -372,6 +374,10 @@ def main(words: list[str] | None = None) -> int:
   if given.store:
     store(names)
     return 0
+  known = [*hot_paths.PATHS, *(rate.name for rate in rates(given.small))]
+  for word in names:
+    if not any(word in name for name in known):
+      parser.error(f"no path or rate has '{word}' in its name; there are {', '.join(dict.fromkeys(known))}")
   start = time.monotonic()
   table = Table(pathlib.Path(given.out))
   # Rates have half of the time, and what numbers left of theirs.

@@ -14,7 +14,7 @@ NAME = "hopping draw"
 def checked(tmp_path_factory):
   folder = tmp_path_factory.mktemp("device")
   status = device_check.main([str(folder), "--small", f"--words={NAME}"])
-  return status, json.loads((folder / "device_check.json").read_text())
+  return status, json.loads(next(folder.glob("device_check-*.json")).read_text())
 
 
 def test_all_is_well_on_a_cpu(checked):
@@ -47,8 +47,15 @@ def test_what_a_compiler_refuses_and_what_comes_late_are_named(tmp_path, monkeyp
   table = device_check.Table(tmp_path)
   assert not device_check.numbers(table, [], end=np.inf)
   assert "refused: no such tile" in capsys.readouterr().out
-  assert device_check.numbers(table, [], end=0.0)
+  assert not device_check.numbers(table, [], end=0.0)
   assert "not in time" in capsys.readouterr().out
+
+
+def test_a_word_that_chooses_nothing_is_refused(tmp_path, capsys):
+  with pytest.raises(SystemExit):
+    device_check.main([str(tmp_path / "out"), "--words=hmv"])
+  assert "no path or rate has 'hmv' in its name; there are trivializing sample" in capsys.readouterr().err
+  assert not (tmp_path / "out").exists()
 
 
 def test_digests_tell_arrays_apart():

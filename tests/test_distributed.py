@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flowqcd import distributed
+from flowqcd import distributed, hosts
 from flowqcd.training import objectives
 
 
@@ -64,12 +64,12 @@ def test_uneven_batches_are_named():
 def test_gpus_of_a_slurm_task(tasks, visible, on_node, wanted):
   given = {"SLURM_STEP_TASKS_PER_NODE": tasks, "CUDA_VISIBLE_DEVICES": visible, "SLURM_GPUS_ON_NODE": on_node}
   environment = {name: value for name, value in given.items() if value is not None}
-  assert distributed.slurm_devices({"SLURM_JOB_ID": "7"} | environment) == wanted
-  assert distributed.slurm_devices(environment) is None
+  assert hosts.slurm_devices({"SLURM_JOB_ID": "7"} | environment) == wanted
+  assert hosts.slurm_devices(environment) is None
 
 
 def test_processes_with_other_numbers_of_devices_are_named():
   of = lambda *processes: [types.SimpleNamespace(process_index=i) for i in processes]
-  distributed.check_even(of(0, 0, 1, 1))
+  hosts.check_even(of(0, 0, 1, 1))
   with pytest.raises(ValueError, match="the same number of devices: process 0 has 2, process 1 has 1"):
-    distributed.check_even(of(0, 1, 0))
+    hosts.check_even(of(0, 1, 0))

@@ -19,23 +19,23 @@ ROOT = pathlib.Path(__file__).parents[1]
 _TOGETHER = """
 import dataclasses, json, pathlib, sys
 import jax, jax.numpy as jnp, numpy as np
-from flowqcd import distributed, experiment, presets
+from flowqcd import distributed, experiment, hosts, presets
 address, process, folder = sys.argv[1], int(sys.argv[2]), pathlib.Path(sys.argv[3])
-distributed.initialise_hosts(address, 2, process)
+hosts.initialise_hosts(address, 2, process)
 
 from flowqcd.models import priors
 from flowqcd.stages import fitting
 from flowqcd.training import loop, objectives, optimizer
 
-found = {"on_first": distributed.on_first(lambda: 7)}
-found["from_first"] = np.asarray(distributed.from_first({"a": np.full(2, process + 3)})["a"]).tolist()
+found = {"on_first": hosts.on_first(lambda: 7)}
+found["from_first"] = np.asarray(hosts.from_first({"a": np.full(2, process + 3)})["a"]).tolist()
 
 
 def fails():
   raise OSError("no disk")
 
 try:
-  distributed.on_first(fails)
+  hosts.on_first(fails)
 except Exception as error:
   found["failed"] = [type(error).__name__, str(error)]
 
@@ -70,16 +70,16 @@ def trained(steps):
   return np.asarray(fitting.run(task, own, start)).tolist()
 
 value = {"a": [np.arange(3), ("text", None)], "b": np.full((2, 0), 1j), "c": np.float32(2.5), "d": np.int64(2**40)}
-value = distributed.shared(lambda: value)
+value = hosts.shared(lambda: value)
 found["shared"] = [value["a"][0].tolist(), value["a"][1], value["b"].shape, str(value["b"].dtype), float(value["c"])]
 found["shared"] += [int(value["d"]), type(value["a"][1]).__name__]
-found["alone"] = distributed.on_first(lambda: [distributed.is_alone(), distributed.shared(lambda: 5)])
-found["summed"] = distributed.summed(process + 1.5)
+found["alone"] = hosts.on_first(lambda: [hosts.is_alone(), hosts.shared(lambda: 5)])
+found["summed"] = hosts.summed(process + 1.5)
 
 square = distributed.parallel_map(lambda a, x: {"y": a * x**2}, 2, 1)
 found["squares"] = square(3.0, np.arange(7.0))["y"].tolist()
 own = dataclasses.replace(run, folder=folder / f"own-store{process}")
-distributed.on_first(lambda: own.folder.mkdir())
+hosts.on_first(lambda: own.folder.mkdir())
 store = own.store("flow")
 for part in range(2):
   store.append({"x": np.arange(3.0) + part, "u": np.full((3, 2), part * 1j)}, {"cost": 1.5})
@@ -172,9 +172,9 @@ def test_logs_are_of_all_hosts(found):
 _STOPPED = """
 import json, os, pathlib, signal, sys, time
 import jax, jax.numpy as jnp, numpy as np
-from flowqcd import distributed
+from flowqcd import hosts
 address, process, folder = sys.argv[1], int(sys.argv[2]), pathlib.Path(sys.argv[3])
-distributed.initialise_hosts(address, 2, process)
+hosts.initialise_hosts(address, 2, process)
 
 from flowqcd.io import checkpoint
 from flowqcd.runs import stopping
@@ -219,7 +219,7 @@ def test_a_signal_to_one_process_stops_all_after_the_same_step(tmp_path):
 
 _BROKEN = """
 import dataclasses, sys
-from flowqcd import distributed
+from flowqcd import hosts
 from flowqcd.runs import flags
 address, process, folder = sys.argv[1:]
 
@@ -228,13 +228,13 @@ class Plan:
   number: int = 0
 
 def main(plan):
-  distributed.from_first(0)  # They are connected from here on.
+  hosts.from_first(0)  # They are connected from here on.
   if process == "1":
     raise KeyError("a mistake of the program's own")
-  distributed.from_first(0)
+  hosts.from_first(0)
 
-hosts = [f"--coordinator={address}", "--num_processes=2", f"--process_id={process}"]
-flags.run(main, flags.Presets({"all": Plan()}, "all"), ["program", *hosts], prefix="", doc="A program.")
+several = [f"--coordinator={address}", "--num_processes=2", f"--process_id={process}"]
+flags.run(main, flags.Presets({"all": Plan()}, "all"), ["program", *several], prefix="", doc="A program.")
 """
 
 
@@ -351,8 +351,8 @@ def test_a_signal_to_one_process_stops_a_chain_everywhere(tmp_path):
 
 _ONE = """
 import os, signal, sys, time
-from flowqcd import distributed
-distributed.initialise_hosts(sys.argv[1], 1, 0)
+from flowqcd import hosts
+hosts.initialise_hosts(sys.argv[1], 1, 0)
 from flowqcd.runs import stopping
 stopping.listen()
 os.kill(os.getpid(), signal.SIGUSR1)

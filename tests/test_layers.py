@@ -8,7 +8,8 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 RANK = {
-  "_lazy": -2, "types": -2, "domains": -1, "distributed": 0, "lattice": 1, "theory": 2, "mcmc": 3, "flows": 3, "io": 3,
+  "_lazy": -2, "types": -2, "domains": -1, "hosts": -1, "distributed": 0,
+  "lattice": 1, "theory": 2, "mcmc": 3, "flows": 3, "io": 3,
   "models": 4, "training": 5, "analysis": 5, "runs": 6, "stages": 7,
   "tools": 8, "experiment": 8, "presets": 9, "commands": 10, "command_line": 11, "__main__": 12,
 }  # fmt: skip

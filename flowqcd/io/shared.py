@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import h5py
 import numpy as np
 
-from flowqcd import distributed
+from flowqcd import hosts
 from flowqcd.io import ensembles
 
 T = TypeVar("T")
@@ -29,7 +29,7 @@ class OfFirst(ensembles.Ensemble):
   @property
   def num_parts(self) -> int:
     """As of `Ensemble`, on the first process's disk."""
-    return distributed.shared(lambda: self._there.num_parts)
+    return hosts.shared(lambda: self._there.num_parts)
 
   @property
   def _there(self) -> ensembles.Ensemble:
@@ -37,8 +37,8 @@ class OfFirst(ensembles.Ensemble):
     return self._own
 
   def _read(self, index: int, what: Callable[[h5py.File], T]) -> T:
-    return distributed.shared(lambda: self._there._read(index, what))
+    return hosts.shared(lambda: self._there._read(index, what))
 
   def append(self, columns: Mapping[str, np.ndarray], attributes: Mapping[str, Any] | None = None) -> None:
     """As of `Ensemble`, on the first process alone."""
-    distributed.on_first(lambda: self._there.append(columns, attributes))
+    hosts.on_first(lambda: self._there.append(columns, attributes))

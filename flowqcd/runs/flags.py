@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 from absl import app, flags
 
-from flowqcd import distributed
+from flowqcd import hosts
 from flowqcd.runs import stopping, tree
 
 T = TypeVar("T")
@@ -126,7 +126,7 @@ def run_words(
       if not jax.distributed.is_initialized():
         raise
       traceback.print_exc()
-      distributed.leave(1)
+      hosts.leave(1)
 
   def told(words: Sequence[str]) -> None:
     try:
@@ -202,7 +202,7 @@ def _join_hosts() -> None:
   logging.getLogger("jax._src.distributed").setLevel(logging.WARNING)
   coordinator = None if values.coordinator == "auto" else values.coordinator
   try:
-    distributed.initialise_hosts(coordinator, values.num_processes, values.process_id, values.coordinator_timeout)
+    hosts.initialise_hosts(coordinator, values.num_processes, values.process_id, values.coordinator_timeout)
   except TimeoutError as error:
     sys.stderr.write(f"error: {error}\n")
     sys.stderr.flush()
@@ -223,5 +223,5 @@ def fail(message: str, status: int = 2) -> typing.NoReturn:
   """End with one line on stderr and this status; on several hosts at once, for an ordinary exit waits for the others."""
   sys.stderr.write(f"error: {' '.join(message.split())}\n")
   if jax.distributed.is_initialized() and status != stopping.STATUS:
-    distributed.leave(status)
+    hosts.leave(status)
   sys.exit(status)

@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from flowqcd import distributed
+from flowqcd import hosts
 from flowqcd.io import ensembles, files, locks, metrics, shared
 from flowqcd.runs import products, progress, session
 from flowqcd.runs.products import Difference, Product
@@ -55,7 +55,7 @@ class Run:
 
     Raises EnsembleError, naming fields, where its rows come from other settings.
     """
-    own = distributed.on_first(lambda: self._own(name))
+    own = hosts.on_first(lambda: self._own(name))
     return own if jax.process_count() == 1 else shared.OfFirst(self.folder / name, dict(self.config), own)
 
   def _own(self, name: str) -> ensembles.Ensemble:
@@ -71,11 +71,11 @@ class Run:
   def record(self, name: str) -> dict[str, Any] | None:
     """The fields of a JSON record that the folder holds, None where it has none of this name."""
     path = self.folder / name
-    return distributed.shared(lambda: metrics.read_json(path) if path.exists() else None)
+    return hosts.shared(lambda: metrics.read_json(path) if path.exists() else None)
 
   def write(self, name: str, fields: Mapping[str, Any]) -> None:
     """Write a JSON record, replacing an older one."""
-    distributed.on_first(lambda: metrics.write_json(self.folder / name, fields))
+    hosts.on_first(lambda: metrics.write_json(self.folder / name, fields))
 
   def differing(self, name: str, settings: Mapping[str, Any]) -> list[Difference]:
     """What matters to a product and is another with this run's settings than with those; all does to an unknown one."""
@@ -92,7 +92,7 @@ def claim(run: Run) -> Run:
   Raises LockedError where another process is at work there. On several hosts the first process alone holds it; where it
   raises, so do the others.
   """
-  distributed.on_first(lambda: _claim(run))
+  hosts.on_first(lambda: _claim(run))
   return run
 
 

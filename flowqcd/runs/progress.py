@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 
-from flowqcd import distributed
+from flowqcd import hosts
 from flowqcd.runs import stopping
 
 
@@ -25,7 +25,7 @@ class Progress:
     if may_stop:
       stopping.check()
     now = time.monotonic()
-    if not distributed.is_first_process():
+    if not hosts.is_first_process():
       return
     if done < self._total and now - self._last < (0.5 if self._terminal else 10.0):
       return
@@ -47,7 +47,7 @@ def _clock(seconds: float) -> str:
 
 def say(text: str) -> None:
   """A line for the person who runs this, from the first process only."""
-  if not distributed.is_first_process():
+  if not hosts.is_first_process():
     return
   sys.stderr.write(text + "\n")
   sys.stderr.flush()

@@ -10,7 +10,7 @@ import time
 import jax
 import jax.numpy as jnp
 
-from flowqcd import distributed
+from flowqcd import hosts
 from flowqcd.types import Params
 
 
@@ -38,7 +38,7 @@ def start(compilation: str = "full", several_hosts: bool = False) -> None:
   _require_devices()
   if jax.process_count() > 1 and not several_hosts:
     raise ValueError("this command runs in one process: leave --coordinator out")
-  distributed.check_even(jax.devices())
+  hosts.check_even(jax.devices())
 
 
 def _add_xla_flag(name: str, value: int | str) -> None:

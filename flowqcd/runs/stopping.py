@@ -14,7 +14,7 @@ import types
 import jax
 from jax.experimental import multihost_utils
 
-from flowqcd import distributed
+from flowqcd import hosts
 
 STATUS = 75
 """Exit status of a run that was stopped and will go on: EX_TEMPFAIL."""
@@ -50,7 +50,7 @@ _asked = itertools.count(1)
 def requested() -> bool:
   """Whether to stop now. On several hosts all ask, and stop after the same question."""
   if jax.distributed.is_initialized():
-    if jax.process_count() > 1 and distributed.is_alone():
+    if jax.process_count() > 1 and hosts.is_alone():
       return False  # No other would ask here: there is another question soon.
     return multihost_utils.reached_preemption_sync_point(next(_asked))
   return bool(_received)

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flowqcd import distributed
+from flowqcd import distributed, hosts
 from flowqcd.analysis import trust, weights
 from flowqcd.flows import trivializing
 from flowqcd.io import ensembles, files, metrics
@@ -54,11 +54,11 @@ def run(run: Run, course: Course, links: marginals.Choice, params: Params, sampl
     batch = jax.device_get(draw(params, distributed.item_keys(key, 0, done, count)))
     if not np.isfinite(batch["log_w"]).all():
       raise ValueError(f"samples {done} to {done + count}: log_w not finite")
-    store.append(batch, {"cpu_seconds": distributed.summed(time.process_time() - clock)})
+    store.append(batch, {"cpu_seconds": hosts.summed(time.process_time() - clock)})
     done += count
     log_w = np.append(log_w, batch["log_w"])
     shown.update(done, f"ess {float(weights.ess(log_w)):.4f}")
-  return distributed.shared(lambda: _conclude(run.folder, course.plan.moves, store))
+  return hosts.shared(lambda: _conclude(run.folder, course.plan.moves, store))
 
 
 def _stages(

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flowqcd import distributed
+from flowqcd import distributed, hosts
 from flowqcd.mcmc import hmc
 from flowqcd.models import priors
 from flowqcd.runs.folder import Run
@@ -28,7 +28,7 @@ def fit(run: Run, course: Course, chunk: int) -> continuity.Fit:
     clock = time.process_time()
     found = continuity.fit(couplings, _pilot(run, course, couplings, chunk), course.plan.degree)
     numbers = {name: x.tolist() for name, x in found._asdict().items()}
-    run.write("path.json", numbers | {"cpu_seconds": distributed.summed(time.process_time() - clock)})
+    run.write("path.json", numbers | {"cpu_seconds": hosts.summed(time.process_time() - clock)})
     # As it stands there, on all processes: their own fits may differ in the last digits.
     numbers = run.record("path.json")
     assert numbers is not None

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flowqcd import distributed
+from flowqcd import distributed, hosts
 from flowqcd.io import ensembles
 from flowqcd.mcmc import hmc
 from flowqcd.models import priors
@@ -49,7 +49,7 @@ def fill(
   while done < total:
     count, clock = min(per_part, total - done), time.process_time()
     u, out = advance(u, plan.thermalisation + done, count)
-    store.append(out, {"cpu_seconds": distributed.summed(time.process_time() - clock)})
+    store.append(out, {"cpu_seconds": hosts.summed(time.process_time() - clock)})
     done += count
     progress.update(done, _note(out))
   return store

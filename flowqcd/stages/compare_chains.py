@@ -7,10 +7,9 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import numpy as np
 
-from flowqcd import distributed
+from flowqcd import distributed, hosts
 from flowqcd.analysis import statistics, trust
 from flowqcd.io import ensembles, files, metrics
 from flowqcd.mcmc import heatbath, link_flow
@@ -38,7 +37,7 @@ def run(run: Run, theory: Theory, plan: HMC, sweeps: Sweeps, measurement: Measur
   """
   check(theory, plan)
   filled = _filled(run, theory, plan, sweeps, measurement)
-  return distributed.shared(lambda: _conclude(run.folder, theory, plan, sweeps, measurement, filled))
+  return hosts.shared(lambda: _conclude(run.folder, theory, plan, sweeps, measurement, filled))
 
 
 def _conclude(
@@ -93,8 +92,8 @@ def _chain(plan: HMC, store: ensembles.Ensemble, measured: ensembles.Ensemble) -
   """Numbers of one chain."""
   plaquette = chains.steps(store, "plaquette")
   # Streams that fill up the devices cost time as well, and are not kept.
-  devices, streams = jax.device_count(), plan.streams
-  run_for_each = -(-streams // devices) * devices / streams
+  places, streams = distributed.places(), plan.streams
+  run_for_each = -(-streams // places) * places / streams
   milliseconds = 1e3 * costs.of(store).steady / (plaquette.size * run_for_each)
   acceptance = float(chains.steps(store, "accepted").mean()) if "accepted" in store.names else 1.0
   numbers = {"steps": plaquette.size, "acceptance": acceptance, "milliseconds": milliseconds}

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from flowqcd import distributed
+from flowqcd import distributed, hosts
 from flowqcd.analysis import weights
 from flowqcd.io import ensembles
 from flowqcd.models import joint
@@ -59,7 +59,7 @@ def fill(run: Run, store: ensembles.Ensemble, estimates: Estimates, params: Para
   """
   wanted, own = estimates.draws, stored_with(store, estimates.draws)
   folder.require_growth("conditional.draws", wanted, own, str(store.path))
-  if wanted == own and not distributed.shared(lambda: _has_more(store)):
+  if wanted == own and not hosts.shared(lambda: _has_more(store)):
     return
   more = run.store("flow-draws")
   there = np.isfinite(_all(store, more)).cumprod(axis=1).sum(axis=1)
@@ -77,7 +77,7 @@ def fill(run: Run, store: ensembles.Ensemble, estimates: Estimates, params: Para
     place = {"sample": part.start, "samples": count, "draw": first}
     # Rows are single draws: a part has as many of them for a sample as were missing.
     more.append(
-      {"log_draw": found.log_draws.ravel()}, place | {"cpu_seconds": distributed.summed(time.process_time() - clock)}
+      {"log_draw": found.log_draws.ravel()}, place | {"cpu_seconds": hosts.summed(time.process_time() - clock)}
     )
     progress.update(part.stop)
 

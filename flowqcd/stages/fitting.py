@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flowqcd import distributed
+from flowqcd import hosts
 from flowqcd.analysis import weights
 from flowqcd.io import files, metrics
 from flowqcd.models import zoo
@@ -30,8 +30,8 @@ def starting(source: str, folder: str, state: loop.State) -> Params:
 
   folder: of the checkpoints, within the run's. Raises ValueError where there are none or they are of another model.
   """
-  found = distributed.on_first(lambda: _read(source, folder, state))
-  return distributed.from_first(state.params if found is None else found)
+  found = hosts.on_first(lambda: _read(source, folder, state))
+  return hosts.from_first(state.params if found is None else found)
 
 
 def _read(source: str, folder: str, state: loop.State) -> Params:
@@ -88,7 +88,7 @@ def run(task: Task, folder: pathlib.Path, state: loop.State) -> Params:
   from flowqcd.io import checkpoint  # orbax is slow to import, and only needed where something was trained
 
   # On several hosts the first process alone has files.
-  saver = distributed.on_first(lambda: checkpoint.Checkpointer(folder / task.folder, keep=task.keep))
+  saver = hosts.on_first(lambda: checkpoint.Checkpointer(folder / task.folder, keep=task.keep))
 
   def restored() -> loop.State:
     assert saver is not None
@@ -100,15 +100,15 @@ def run(task: Task, folder: pathlib.Path, state: loop.State) -> Params:
     return found
 
   # Processes that read other checkpoints, on disks of their own or late ones, would train on with wrong gradients.
-  found = distributed.on_first(restored)
-  start = distributed.from_first(state if found is None else found)
+  found = hosts.on_first(restored)
+  start = hosts.from_first(state if found is None else found)
   if int(start.step) < task.phases[-1].until:
     # Drawn anew at the end, also where a kill comes before.
-    distributed.on_first(lambda: (folder / f"{task.name}.png").unlink(missing_ok=True))
+    hosts.on_first(lambda: (folder / f"{task.name}.png").unlink(missing_ok=True))
   state = _steps(task, folder, start, saver)
   if saver is not None:
     saver.close()
-  distributed.on_first(lambda: _curve(folder, task.name))
+  hosts.on_first(lambda: _curve(folder, task.name))
   return state.params
 
 
@@ -116,7 +116,7 @@ def _steps(task: Task, folder: pathlib.Path, state: loop.State, saver: checkpoin
   last = task.phases[-1].until
   shown = progress.Progress(task.name, last, int(state.step))
   log = folder / f"{task.name}.jsonl"
-  writer = distributed.on_first(lambda: metrics.Writer(log, resume_step=int(state.step)))
+  writer = hosts.on_first(lambda: metrics.Writer(log, resume_step=int(state.step)))
   clock = time.process_time() - (writer.last("cpu_seconds", 0.0) if writer else 0.0)
   for phase in task.phases:
     start = state
@@ -127,7 +127,7 @@ def _steps(task: Task, folder: pathlib.Path, state: loop.State, saver: checkpoin
         "ess": float(weights.ess(log_w)),
         "gradient_norm": float(result.gradient_norm),
         "skipped": int(state.skipped),
-        "cpu_seconds": distributed.summed(time.process_time() - clock),
+        "cpu_seconds": hosts.summed(time.process_time() - clock),
       }
       if result.draw_variance is not None:
         row["draw_variance"] = float(np.mean(result.draw_variance))
@@ -138,7 +138,7 @@ def _steps(task: Task, folder: pathlib.Path, state: loop.State, saver: checkpoin
         writer.write(step, **row)
       stop = stopping.requested()
       if step % task.checkpoint_every == 0 or step == last or stop:
-        distributed.on_first(functools.partial(_save, saver, step, state))
+        hosts.on_first(functools.partial(_save, saver, step, state))
       if stop:
         raise stopping.Stopped(f"stopped by a signal after step {step}")
       note = " ".join(f"{k} {row[k]:.4g}" for k in ("loss", "draw_variance", "ess", "exact_ess") if k in row)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import jax
 import numpy as np
 
-from flowqcd import distributed
+from flowqcd import distributed, hosts
 from flowqcd.io import ensembles
 from flowqcd.runs.folder import Run
 from flowqcd.runs.progress import Progress
@@ -77,7 +77,7 @@ def fill(run: Run, theory: Theory, source: ensembles.Ensemble, plan: Measurement
     clock = time.process_time()
     values = jax.device_get(mapped(source.read_part(part, "u")))
     require_finite(values, f"{label}, part {part}")
-    store.append(values, {"cpu_seconds": distributed.summed(time.process_time() - clock)})
+    store.append(values, {"cpu_seconds": hosts.summed(time.process_time() - clock)})
     progress.update(part + 1)
   return store
 

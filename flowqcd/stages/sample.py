@@ -9,7 +9,7 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from flowqcd import distributed
+from flowqcd import distributed, hosts
 from flowqcd.analysis import weights
 from flowqcd.io import ensembles
 from flowqcd.models import marginal
@@ -69,7 +69,7 @@ def fill(
     bad = [name for name in batch if name.startswith("log_") and not np.isfinite(batch[name]).all()]
     if bad:
       raise ValueError(f"samples {done} to {done + count}: {', '.join(bad)} not finite")
-    store.append(batch, {"cpu_seconds": distributed.summed(time.process_time() - clock)})
+    store.append(batch, {"cpu_seconds": hosts.summed(time.process_time() - clock)})
     done += count
     log_w = np.append(log_w, batch[column])
     progress.update(done, f"ess {float(weights.ess(log_w)):.4f}")

@@ -143,7 +143,7 @@ def test_precision_of_the_input_is_kept():
     assert double(jnp.ones(3)).dtype == np.float32
 
 
-@pytest.mark.parametrize("shape", [(0,), (), (1,), (7,), (3, 5, 11), (2**18,)])
+@pytest.mark.parametrize("shape", [(0,), (), (1,), (7,), (131, 5, 11), (3, 257), (2**18,)])
 def test_pairwise_sum(shape):
   x = np.random.default_rng(0).normal(1, 1, shape).astype(np.float32)
   found, exact = jax.jit(precision.pairwise_sum)(x), np.sum(x, dtype=float)

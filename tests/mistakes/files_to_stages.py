@@ -152,22 +152,27 @@ MUTANTS = [
   *of(
     "distributed.py",
     "tests/test_hosts.py",
-    ("  if failed:\n", "  if False:\n"),
-    ("mean), _gathered(_join(outputs))", "mean), _join(outputs)"),
+    ("mean), hosts.gathered(_join(outputs))", "mean), _join(outputs)"),
     ("own = slice(jax.process_index() * mine, (", "own = slice(0, ("),
+  ),
+  *of(
+    "hosts.py",
+    "tests/test_hosts.py",
+    ("  if failed:\n", "  if False:\n"),
+    ("lambda x: x[0], tree)", "lambda x: x[-1], tree)"),
     ("return np.frombuffer(next(arrays), dtype).reshape(shape)", "return np.zeros(shape, dtype)"),
     ("    _alone = True\n", "    _alone = False\n"),
   ),
-  *of("distributed.py", "tests/test_distributed.py", ("count == 1 or (count and is_only)", "count and is_only")),
+  *of("hosts.py", "tests/test_distributed.py", ("count == 1 or (count and is_only)", "count and is_only")),
   *of(
     "io/shared.py",
     "tests/test_hosts.py",
     (
-      "distributed.on_first(lambda: self._there.append(columns, attributes))",
+      "hosts.on_first(lambda: self._there.append(columns, attributes))",
       "self._there.append(columns, attributes)",
     ),
   ),
-  *of("runs/flags.py", "tests/test_hosts.py", ("      distributed.leave(1)", "      raise")),
+  *of("runs/flags.py", "tests/test_hosts.py", ("      hosts.leave(1)", "      raise")),
   *of(
     "distributed.py",
     "tests/test_domains.py",

@@ -51,6 +51,11 @@ MUTANTS = [
     ),
   ),
   *of(
+    "lattice/precision.py",
+    "tests/lattice/test_sites_loops.py",
+    ("x[..., half : 2 * half], x[..., 2 * half :]]", "x[..., half : 2 * half], x[..., 2 * half + 1 :]]"),
+  ),
+  *of(
     "lattice/exponential.py",
     "tests/lattice/test_group.py",
     ("return a, -1j * b, -c", "return a, -1j * b, c"),
